@@ -1,0 +1,2 @@
+//! decores-engine-wasm
+fn main() {}

@@ -1,0 +1,2 @@
+//! decores
+fn main() {}

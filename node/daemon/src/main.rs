@@ -1,0 +1,2 @@
+//! decoresd
+fn main() {}
