@@ -1,2 +1,31 @@
-//! xtask
-fn main() {}
+//! The project's own tools: `cargo xtask tidy` holds the house rules.
+//!
+//! Rules are ordinary functions over plain values, each with a test that makes it fail; what they read (manifests,
+//! `cargo metadata`, the tree) is gathered once in [`workspace`].
+
+mod rust_text;
+mod tidy;
+mod workspace;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+use std::process::ExitCode;
+
+#[derive(Parser)]
+#[command(name = "cargo xtask", about = "The project's own tools")]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Check the house rules: layers, sizes, licences, cryptography, guarantees
+    Tidy,
+}
+
+fn main() -> Result<ExitCode> {
+    match Arguments::parse().command {
+        Command::Tidy => tidy::run(),
+    }
+}

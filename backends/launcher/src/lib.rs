@@ -1,1 +1,35 @@
-//! decores-launcher
+//! The launcher: a small process that starts engines in their sandbox.
+//!
+//! `decoresd` forks it before any thread and before any secret exists ([`Launcher::fork`]). It keeps
+//! root where the node was started as root, opens nothing, and serves five typed requests over a
+//! socket: probe the machine, launch an engine under a plan, kill it, look for leftovers. A plan is
+//! checked again here, since the node's process speaks to the network and this one does not.
+//!
+//! ```text
+//! decoresd ──socketpair──▶ decores-launch ──clone3──▶ child: cgroup → root → descriptors → limits
+//!    ▲                          │  ▲                          → user → no-new-privs → exec /engine
+//!    └────── exited ◀───────────┘  └── "ready", read back, "go"
+//! ```
+//!
+//! Nothing outlives the launcher, and the launcher does not outlive the node: parent-death signals
+//! go down the line, and a closed socket ends every job.
+
+mod cgroup;
+mod check;
+mod config;
+mod error;
+mod handle;
+mod inspect;
+mod job;
+mod message;
+mod probe;
+mod root;
+mod serve;
+mod socket;
+mod spawn;
+mod syscall;
+
+pub use config::LauncherConfig;
+pub use error::LaunchError;
+pub use handle::{EngineDescriptors, Launched, Launcher, LauncherHandle};
+pub use message::Leftovers;

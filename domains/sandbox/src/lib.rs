@@ -1,1 +1,22 @@
-//! decores-sandbox
+//! Running a stranger's program: what is admitted, how it is isolated, how it is wiped.
+//!
+//! This crate decides and refuses; `backends/launcher` and the engines act. Start at
+//! [`plan::plan`]: spec and host in, [`plan::IsolationPlan`] or a [`plan::Refusal`] out. The plan is
+//! a value: it prints, it is what `--dry-run` shows, and it is all the launcher is given.
+//!
+//! ```text
+//! queued → attesting → starting → running → sealing → wiping → done | failed | refused | cancelled
+//! ```
+
+pub mod config;
+pub mod host;
+pub mod plan;
+pub mod protocol;
+pub mod record;
+pub mod wipe;
+
+pub use config::SandboxConfig;
+pub use host::{HostCapabilities, Namespace, SwapState};
+pub use plan::{IsolationPlan, Refusal, UserPlan};
+pub use record::{JobRecord, Step, TransitionError};
+pub use wipe::{WipeCategory, WipeCheck, WipeRecord};

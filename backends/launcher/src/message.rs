@@ -1,0 +1,66 @@
+//! What the node and the launcher say to each other: one JSON document a packet.
+
+use decores_sandbox::protocol::{Exit, Given};
+use decores_sandbox::{HostCapabilities, IsolationPlan};
+use decores_types::{Attempt, JobId};
+use serde::{Deserialize, Serialize};
+
+/// Largest packet, in bytes.
+pub(crate) const MAX_PACKET: usize = 64 * 1024;
+
+/// A request and its number.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Request {
+    pub(crate) id: u64,
+    pub(crate) ask: Ask,
+}
+
+/// Everything that can be asked; anything else is refused.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub(crate) enum Ask {
+    Probe,
+    Launch(Box<IsolationPlan>),
+    Kill { job: JobId, attempt: Attempt },
+    Inspect { job: JobId, attempt: Attempt },
+}
+
+/// What the launcher sends.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub(crate) enum Message {
+    Reply { id: u64, answer: Answer },
+    Exited { job: JobId, attempt: Attempt, exit: Exit },
+}
+
+/// The answer to one request.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub(crate) enum Answer {
+    Probed(HostCapabilities),
+    Launched { pid: i32, given: Given },
+    Killed,
+    Inspected(Leftovers),
+    Refused(String),
+    Failed(String),
+}
+
+/// What is left of an attempt on the machine; all false after a complete wipe.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Leftovers {
+    /// A process of the job's lives.
+    pub processes: bool,
+    /// A control group of the job's exists.
+    pub cgroup: bool,
+    /// A mount of the job's exists in some process's view.
+    pub mounts: bool,
+    /// The folder its jail was mounted on exists.
+    pub scratch: bool,
+}
+
+/// The name all of an attempt's traces on the machine carry.
+pub(crate) fn trace_name(job: JobId, attempt: Attempt) -> String {
+    format!("{job}-{attempt}")
+}

@@ -1,0 +1,37 @@
+//! What the provider allows.
+
+use decores_types::Limits;
+
+/// The provider's policy for jobs.
+#[derive(Clone, Debug)]
+pub struct SandboxConfig {
+    /// The largest limits a job may ask for.
+    pub max_limits: Limits,
+    /// Jobs that run at the same time.
+    pub slots: usize,
+    /// Jobs that wait; more are answered with 503.
+    pub queue: usize,
+    /// First user id of the range that jobs get their own users from; one per slot.
+    pub first_uid: u32,
+    /// Milliseconds that start, input and sealing may take beyond the job's own limits.
+    pub overhead_ms: u64,
+}
+
+impl Default for SandboxConfig {
+    fn default() -> Self {
+        Self {
+            max_limits: Limits {
+                memory_bytes: 4 << 30,
+                wall_ms: 3_600_000,
+                compile_ms: 300_000,
+                output_bytes: 4 << 30,
+                log_bytes: 16 << 20,
+                scratch_bytes: 4 << 30,
+            },
+            slots: 2,
+            queue: 256,
+            first_uid: 0x6DC0_0000,
+            overhead_ms: 60_000,
+        }
+    }
+}

@@ -1,0 +1,70 @@
+//! What this machine can do for isolation, as found by really trying it.
+
+use serde::{Deserialize, Serialize};
+use std::fmt;
+
+/// What the launcher found by trying; never assumed from a version number.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct HostCapabilities {
+    /// Whether the launcher can give each job its own user (it runs as root).
+    pub own_users: bool,
+    /// Namespaces that can be made, sorted.
+    pub namespaces: Vec<Namespace>,
+    /// Controllers that limits can be set with: `memory`, `pids`, `cpu`; sorted.
+    pub cgroup: Vec<String>,
+    /// The kernel's Landlock ABI; 0 where there is none.
+    pub landlock_abi: u32,
+    /// Whether seccomp filters can be loaded.
+    pub seccomp: bool,
+    /// Whether tmpfs takes `noswap`.
+    pub tmpfs_noswap: bool,
+    /// Whether pages can reach a swap device.
+    pub swap: SwapState,
+}
+
+/// Whether a guest's pages can reach a disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum SwapState {
+    /// The machine has no swap.
+    None,
+    /// There is swap, and the job's cgroup may not use it.
+    Prevented,
+    /// There is swap, and nothing keeps the job from it.
+    Possible,
+}
+
+/// A kind of Linux namespace.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Namespace {
+    /// Control groups.
+    Cgroup,
+    /// System V and POSIX IPC.
+    Ipc,
+    /// Mounts.
+    Mount,
+    /// Network: without any interface up.
+    Net,
+    /// Process ids.
+    Pid,
+    /// Users.
+    User,
+    /// Host name.
+    Uts,
+}
+
+impl fmt::Display for Namespace {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Cgroup => "cgroup",
+            Self::Ipc => "ipc",
+            Self::Mount => "mount",
+            Self::Net => "net",
+            Self::Pid => "pid",
+            Self::User => "user",
+            Self::Uts => "uts",
+        })
+    }
+}

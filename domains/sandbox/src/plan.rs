@@ -1,0 +1,184 @@
+//! From spec and host to an isolation plan.
+
+use crate::config::SandboxConfig;
+use crate::host::{HostCapabilities, Namespace, SwapState};
+use decores_types::job::EngineKind;
+use decores_types::{Attempt, JobId, JobSpec, Limits, Protection, Reason};
+use serde::{Deserialize, Serialize};
+
+/// Bytes of memory an engine needs beside its program's linear memory and scratch.
+const ENGINE_MEMORY: u64 = 192 << 20;
+/// Tasks an engine may have: itself, its compile process, a timer thread, and room to spare.
+const ENGINE_TASKS: u32 = 16;
+/// Address space of the compile process, in bytes.
+const COMPILE_ADDRESS_SPACE: u64 = 4 << 30;
+
+/// Everything the launcher is told about one attempt. It has no choices left.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct IsolationPlan {
+    /// The job.
+    pub job: JobId,
+    /// Its attempt.
+    pub attempt: Attempt,
+    /// Which engine runs.
+    pub engine: EngineKind,
+    /// What this plan amounts to.
+    pub protection: Protection,
+    /// As whom the engine runs.
+    pub user: UserPlan,
+    /// Namespaces of its own, sorted.
+    pub namespaces: Vec<Namespace>,
+    /// Cgroup limits; `None` where the host has no usable controller.
+    pub cgroup: Option<CgroupPlan>,
+    /// The job's own limits, enforced by the engine.
+    pub limits: Limits,
+    /// Bytes of the scratch in memory (tmpfs): input and output files together.
+    pub scratch_bytes: u64,
+    /// Whether the scratch is mounted `noswap`.
+    pub scratch_noswap: bool,
+    /// Whether pages can reach swap under this plan.
+    pub swap: SwapState,
+    /// Address space of the compile process, in bytes.
+    pub compile_address_space: u64,
+    /// Milliseconds after which the launcher ends the engine whatever it does.
+    pub deadline_ms: u64,
+    /// Always false: no engine has a network.
+    pub network: bool,
+}
+
+/// As whom an engine runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase", tag = "kind")]
+pub enum UserPlan {
+    /// A user no other live job has.
+    Own {
+        /// User and group id.
+        uid: u32,
+    },
+    /// The node's own user, in a user namespace where that is allowed.
+    Shared,
+}
+
+/// Limits set by cgroups.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct CgroupPlan {
+    /// Controllers that will be used, sorted.
+    pub controllers: Vec<String>,
+    /// Memory of the whole engine, in bytes, scratch included.
+    pub memory_bytes: u64,
+    /// Tasks.
+    pub tasks: u32,
+}
+
+/// Why a spec is not run here.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// The spec asks for more protection than this machine has.
+    #[error("the spec asks for protection `{asked}`, this node gives at most `{given}`")]
+    Protection {
+        /// What the spec asks for.
+        asked: Protection,
+        /// What the node can give.
+        given: Protection,
+    },
+    /// A limit beyond the provider's.
+    #[error("limit `{name}` is beyond what this node allows")]
+    Limit {
+        /// The limit's name.
+        name: &'static str,
+    },
+    /// The machine lacks what no job runs without.
+    #[error("this machine cannot isolate jobs: {missing} is not available")]
+    Host {
+        /// What is missing.
+        missing: &'static str,
+    },
+    /// The node does not do this (yet).
+    #[error("{what} is not supported by this node")]
+    Unsupported {
+        /// What was asked for.
+        what: &'static str,
+    },
+}
+
+impl Refusal {
+    /// The reason code that stands in log and receipt.
+    pub const fn reason(&self) -> Reason {
+        match self {
+            Self::Protection { .. } => Reason::Protection,
+            Self::Limit { .. } => Reason::Limits,
+            Self::Host { .. } | Self::Unsupported { .. } => Reason::Policy,
+        }
+    }
+}
+
+/// The strongest protection this machine gives wasm jobs.
+pub const fn strongest(_host: &HostCapabilities) -> Protection {
+    Protection::Process
+}
+
+/// Decides how one attempt is isolated; `slot` picks the user no other live job has.
+///
+/// # Errors
+/// A [`Refusal`], whose reason code goes to log and consumer.
+pub fn plan(
+    job: JobId,
+    attempt: Attempt,
+    spec: &JobSpec,
+    host: &HostCapabilities,
+    config: &SandboxConfig,
+    slot: u32,
+) -> Result<IsolationPlan, Refusal> {
+    if spec.version != 1 {
+        return Err(Refusal::Unsupported { what: "this spec version" });
+    }
+    if spec.cache_seconds != 0 {
+        return Err(Refusal::Unsupported { what: "keeping a compiled program (cacheSeconds)" });
+    }
+    let given = strongest(host);
+    if spec.protection > given {
+        return Err(Refusal::Protection { asked: spec.protection, given });
+    }
+    if let Some(name) = spec.limits.exceeds(&config.max_limits) {
+        return Err(Refusal::Limit { name });
+    }
+    // Without these two a guest that broke out of wasm would meet nothing at all.
+    if !host.seccomp {
+        return Err(Refusal::Host { missing: "seccomp" });
+    }
+    if host.landlock_abi == 0 && !host.namespaces.contains(&Namespace::Mount) {
+        return Err(Refusal::Host { missing: "Landlock or a mount namespace" });
+    }
+    let limits = spec.limits;
+    let cgroup = (!host.cgroup.is_empty()).then(|| CgroupPlan {
+        controllers: host.cgroup.clone(),
+        memory_bytes: limits
+            .memory_bytes
+            .saturating_add(limits.scratch_bytes)
+            .saturating_add(limits.output_bytes.min(limits.scratch_bytes))
+            .saturating_add(ENGINE_MEMORY),
+        tasks: ENGINE_TASKS,
+    });
+    Ok(IsolationPlan {
+        job,
+        attempt,
+        engine: spec.engine,
+        protection: given,
+        user: if host.own_users {
+            UserPlan::Own { uid: config.first_uid.saturating_add(slot) }
+        } else {
+            UserPlan::Shared
+        },
+        namespaces: host.namespaces.clone(),
+        cgroup,
+        limits,
+        scratch_bytes: limits.scratch_bytes,
+        scratch_noswap: host.tmpfs_noswap,
+        swap: host.swap,
+        compile_address_space: COMPILE_ADDRESS_SPACE,
+        deadline_ms: limits.wall_ms.saturating_add(limits.compile_ms).saturating_add(config.overhead_ms),
+        network: false,
+    })
+}

@@ -1,0 +1,160 @@
+//! What the node and an engine say to each other.
+//!
+//! An engine is started with five descriptors and nothing else:
+//!
+//! | fd | |
+//! |---|---|
+//! | 3 | job, read: length (4 bytes, big-endian), canonical JSON [`EngineJob`], then the 32-byte seed of the offer key |
+//! | 4 | events, written: one JSON [`EngineEvent`] a line, at most [`MAX_EVENT`] bytes each |
+//! | 5 | the sealed payload, read |
+//! | 6 | the sealed output, written |
+//! | 7 | the sealed logs, written |
+//!
+//! The last event is [`EngineEvent::Finished`]; an engine that ends without it is lost.
+
+use crate::host::Namespace;
+use decores_types::{Attempt, Commitment, ConsumerId, Digest, JobId, JobSpec, KeyId, Reason};
+use serde::{Deserialize, Serialize};
+
+/// Descriptor the job is read from.
+pub const FD_JOB: i32 = 3;
+/// Descriptor events are written to.
+pub const FD_EVENTS: i32 = 4;
+/// Descriptor of the sealed payload.
+pub const FD_PAYLOAD: i32 = 5;
+/// Descriptor of the sealed output.
+pub const FD_OUTPUT: i32 = 6;
+/// Descriptor of the sealed logs.
+pub const FD_LOGS: i32 = 7;
+/// Largest [`EngineJob`], in bytes.
+pub const MAX_JOB: usize = 64 * 1024;
+/// Largest event line, in bytes.
+pub const MAX_EVENT: usize = 4096;
+
+/// One attempt, as an engine is told of it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct EngineJob {
+    /// Protocol version: 1.
+    pub version: u32,
+    /// The job.
+    pub job: JobId,
+    /// Its attempt.
+    pub attempt: Attempt,
+    /// Whose it is.
+    pub consumer: ConsumerId,
+    /// Digest of the offer's DSSE payload: part of what the payload is bound to.
+    pub offer: Digest,
+    /// Id of the offer key whose seed follows.
+    pub offer_key: KeyId,
+    /// Epoch of the offer key.
+    pub offer_epoch: u32,
+    /// The spec, limits included.
+    pub spec: JobSpec,
+    /// The scratch folder inside the jail; absent where there is none, and then jobs with files are refused.
+    pub scratch: Option<String>,
+    /// Address space of the compile process, in bytes.
+    pub compile_address_space: u64,
+}
+
+/// What an engine reports.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", tag = "event")]
+pub enum EngineEvent {
+    /// The jail is closed; nothing of the guest's has been read yet.
+    Locked(Locked),
+    /// The program is being compiled.
+    Compiling,
+    /// The program runs.
+    Started {
+        /// Milliseconds compiling took.
+        #[serde(rename = "compileMs")]
+        compile_ms: u64,
+    },
+    /// The program ended; output is being sealed.
+    Sealing,
+    /// The end.
+    Finished(Box<Finished>),
+}
+
+/// What holds the engine, as it read back from the kernel.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct Locked {
+    /// Name and version of the engine.
+    pub engine: String,
+    /// Whether the seccomp filter is in force.
+    pub seccomp: bool,
+    /// The Landlock ABI in force; 0 where there is none.
+    pub landlock_abi: u32,
+    /// Where the engine's secrets lie: `memfd-secret` or `mlock`.
+    pub secrets: String,
+}
+
+/// How an attempt ended, from the engine's side.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct Finished {
+    /// Why: `completed`, `exit-nonzero`, `trap`, a limit, or what was invalid.
+    pub reason: Reason,
+    /// The program's exit code, where it ended by itself.
+    pub exit: Option<i32>,
+    /// Commitment to the program that was opened.
+    pub program: Option<Commitment>,
+    /// Commitment to the input that was opened.
+    pub input: Option<Commitment>,
+    /// Commitment to the output that was sealed.
+    pub output: Option<Commitment>,
+    /// Commitment to the logs that were sealed.
+    pub logs: Option<Commitment>,
+    /// Milliseconds the program ran.
+    pub wall_ms: u64,
+    /// Milliseconds of compiling.
+    pub compile_ms: u64,
+    /// Peak of the program's linear memory, in bytes.
+    pub memory_bytes: u64,
+}
+
+/// What the launcher gave an engine, as it read back from the kernel.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct Given {
+    /// Namespaces of its own, sorted.
+    pub namespaces: Vec<Namespace>,
+    /// Whether it has a user of its own.
+    pub own_user: bool,
+    /// Controllers whose limits hold, sorted.
+    pub cgroup: Vec<String>,
+    /// What the scratch is.
+    pub scratch: Scratch,
+}
+
+/// What a scratch is made of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Scratch {
+    /// A tmpfs that is never swapped.
+    TmpfsNoswap,
+    /// A tmpfs.
+    Tmpfs,
+    /// None: input and output without files only.
+    None,
+}
+
+/// How an engine's processes ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Exit {
+    /// Exit code, if it ended by itself.
+    pub code: Option<i32>,
+    /// Signal that ended it.
+    pub signal: Option<i32>,
+    /// Whether the deadline ended it.
+    pub deadline: bool,
+    /// Whether the kernel's out-of-memory killer struck in its cgroup.
+    pub out_of_memory: bool,
+    /// User and system CPU time, in milliseconds.
+    pub cpu_ms: u64,
+    /// Peak memory of the whole engine, in bytes.
+    pub memory_bytes: u64,
+}

@@ -1,0 +1,64 @@
+//! What was destroyed, how, and what was checked.
+
+use serde::{Deserialize, Serialize};
+
+/// A category of NIST SP 800-88 Rev. 2.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum WipeCategory {
+    /// Overwritten or freed by ordinary means.
+    Clear,
+    /// The only key of a ciphertext was destroyed.
+    PurgeCryptographicErase,
+}
+
+/// One thing that was destroyed and looked for afterwards.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct WipeCheck {
+    /// What: `offer-key`, `sealed-input`, `processes`, `cgroup`, `mounts`, `scratch`.
+    pub what: String,
+    /// How it was destroyed.
+    pub category: WipeCategory,
+    /// Whether the check found it gone.
+    pub passed: bool,
+}
+
+/// The wipe of one attempt.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct WipeRecord {
+    /// The standard the categories come from.
+    pub standard: String,
+    /// Each thing, in order.
+    pub checks: Vec<WipeCheck>,
+    /// Whether every check passed.
+    pub complete: bool,
+    /// What no check covers.
+    pub not_covered: Vec<String>,
+}
+
+impl WipeRecord {
+    /// The record of these checks.
+    pub fn new(checks: Vec<WipeCheck>) -> Self {
+        Self {
+            standard: "NIST SP 800-88 Rev. 2".to_owned(),
+            complete: !checks.is_empty() && checks.iter().all(|c| c.passed),
+            checks,
+            not_covered: NOT_COVERED.iter().map(|s| (*s).to_owned()).collect(),
+        }
+    }
+
+    /// The category of the whole: the weakest of its parts.
+    pub fn category(&self) -> Option<WipeCategory> {
+        self.checks.iter().map(|c| c.category).min()
+    }
+}
+
+/// What no software on a running machine can check.
+const NOT_COVERED: [&str; 4] = [
+    "memory freed by the kernel is reused, not overwritten, unless the kernel runs with init_on_free",
+    "copies in processor caches and registers",
+    "remanence of memory chips and of storage cells",
+    "snapshots of the machine taken by whoever runs its hypervisor or holds root",
+];

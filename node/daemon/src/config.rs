@@ -1,0 +1,260 @@
+//! The configuration: flag over file over default, resolved once.
+
+use crate::args::Run;
+use anyhow::{Context as _, Result, bail};
+use decores_http::HttpLimits;
+use decores_sandbox::SandboxConfig;
+use decores_types::Limits;
+use serde::Deserialize;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// The commented default file.
+pub(crate) const DEFAULT: &str = include_str!("default-config.toml");
+/// Largest configuration file, in bytes.
+const MAX_FILE: u64 = 256 * 1024;
+
+/// Where the keystore's root comes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum RootChoice {
+    Auto,
+    Credential,
+    Passphrase(PathBuf),
+    BesideData,
+}
+
+/// The resolved configuration.
+#[derive(Clone, Debug)]
+pub(crate) struct Config {
+    pub(crate) name: String,
+    pub(crate) listen: SocketAddr,
+    pub(crate) host_names: Vec<String>,
+    pub(crate) root: RootChoice,
+    pub(crate) sandbox: SandboxConfig,
+    pub(crate) offer_ms: u64,
+    pub(crate) keep_result_ms: u64,
+    pub(crate) http: HttpLimits,
+    pub(crate) first_key_ms: u64,
+    /// Names of the `insecure_…` settings in force, sorted. None exist yet.
+    pub(crate) insecure: Vec<String>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct File {
+    version: u32,
+    node: Option<toml::Table>,
+    keys: Option<toml::Table>,
+    jobs: Option<toml::Table>,
+    api: Option<toml::Table>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Full {
+    node: NodeSection,
+    keys: KeysSection,
+    jobs: JobsSection,
+    api: ApiSection,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct NodeSection {
+    name: String,
+    listen: SocketAddr,
+    host_names: Vec<String>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct KeysSection {
+    root: String,
+    passphrase_file: PathBuf,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct JobsSection {
+    slots: usize,
+    queue: usize,
+    offer_seconds: u64,
+    keep_result_seconds: u64,
+    first_uid: u32,
+    max: MaxSection,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct MaxSection {
+    memory_bytes: u64,
+    wall_ms: u64,
+    compile_ms: u64,
+    output_bytes: u64,
+    log_bytes: u64,
+    scratch_bytes: u64,
+    payload_bytes: u64,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ApiSection {
+    connections: usize,
+    head_seconds: u64,
+    body_seconds: u64,
+    first_key_days: u64,
+}
+
+/// Reads the file (or none), lays it over the defaults, and the flags over both.
+pub(crate) fn load(home: &Path, file: Option<&Path>, flags: Option<&Run>) -> Result<Config> {
+    let implied = home.join("config.toml");
+    let text = match file {
+        Some(path) => Some(read(path)?),
+        None if implied.exists() => Some(read(&implied)?),
+        None => None,
+    };
+    let mut full = parse(text.as_deref()).context("failed to read the configuration")?;
+    if let Some(flags) = flags {
+        full.node.listen = flags.listen.unwrap_or(full.node.listen);
+        full.node.name = flags.name.clone().unwrap_or(full.node.name);
+    }
+    resolve(full)
+}
+
+fn read(path: &Path) -> Result<String> {
+    let size = std::fs::metadata(path).with_context(|| format!("failed to read `{}`", path.display()))?.len();
+    if size > MAX_FILE {
+        bail!("`{}` has {size} bytes, at most {MAX_FILE} are read", path.display());
+    }
+    std::fs::read_to_string(path).with_context(|| format!("failed to read `{}`", path.display()))
+}
+
+fn parse(text: Option<&str>) -> Result<Full> {
+    let mut base: toml::Table = DEFAULT.parse().context("the built-in defaults are damaged")?;
+    base.remove("version");
+    if let Some(text) = text {
+        let file: File = toml::from_str(text)?;
+        if file.version != 1 {
+            bail!("`version` is {}, this node reads version 1", file.version);
+        }
+        for (name, section) in [("node", file.node), ("keys", file.keys), ("jobs", file.jobs), ("api", file.api)] {
+            if let (Some(over), Some(toml::Value::Table(under))) = (section, base.get_mut(name)) {
+                lay_over(under, over);
+            }
+        }
+    }
+    Ok(base.try_into()?)
+}
+
+fn lay_over(under: &mut toml::Table, over: toml::Table) {
+    for (key, value) in over {
+        match (under.get_mut(&key), value) {
+            (Some(toml::Value::Table(below)), toml::Value::Table(above)) => lay_over(below, above),
+            (_, value) => {
+                under.insert(key, value);
+            }
+        }
+    }
+}
+
+fn within(name: &str, value: u64, min: u64, max: u64) -> Result<u64> {
+    if (min..=max).contains(&value) {
+        Ok(value)
+    } else {
+        bail!("`{name}` is {value}; it must lie between {min} and {max}")
+    }
+}
+
+fn resolve(full: Full) -> Result<Config> {
+    let Full { node, keys, jobs, api } = full;
+    if node.name.is_empty() || node.name.len() > 64 || node.name.chars().any(char::is_control) {
+        bail!("`node.name` must have 1 to 64 printable characters");
+    }
+    let root = match keys.root.as_str() {
+        "auto" => RootChoice::Auto,
+        "credential" => RootChoice::Credential,
+        "beside-data" => RootChoice::BesideData,
+        "passphrase" if keys.passphrase_file.as_os_str().is_empty() => {
+            bail!("`keys.root` is \"passphrase\": name the file to read it from in `keys.passphrase_file`")
+        }
+        "passphrase" => RootChoice::Passphrase(keys.passphrase_file),
+        other => {
+            bail!("`keys.root` is \"{other}\"; it must be auto, credential, passphrase or beside-data")
+        }
+    };
+    let slots = within("jobs.slots", jobs.slots as u64, 1, 256)? as usize;
+    let queue = within("jobs.queue", jobs.queue as u64, 1, 100_000)? as usize;
+    let max = jobs.max;
+    Ok(Config {
+        name: node.name,
+        listen: node.listen,
+        host_names: node.host_names,
+        root,
+        sandbox: SandboxConfig {
+            max_limits: Limits {
+                memory_bytes: within("jobs.max.memory_bytes", max.memory_bytes, 1 << 16, 1 << 32)?,
+                wall_ms: within("jobs.max.wall_ms", max.wall_ms, 1, 7 * 86_400_000)?,
+                compile_ms: within("jobs.max.compile_ms", max.compile_ms, 1, 3_600_000)?,
+                output_bytes: within("jobs.max.output_bytes", max.output_bytes, 0, 1 << 40)?,
+                log_bytes: within("jobs.max.log_bytes", max.log_bytes, 0, 1 << 30)?,
+                scratch_bytes: within("jobs.max.scratch_bytes", max.scratch_bytes, 0, 1 << 40)?,
+            },
+            slots,
+            queue,
+            first_uid: within("jobs.first_uid", jobs.first_uid.into(), 65_536, 4_294_900_000)? as u32,
+            ..SandboxConfig::default()
+        },
+        offer_ms: within("jobs.offer_seconds", jobs.offer_seconds, 1, 3600)? * 1000,
+        keep_result_ms: within("jobs.keep_result_seconds", jobs.keep_result_seconds, 1, 31_536_000)? * 1000,
+        http: HttpLimits {
+            connections: within("api.connections", api.connections as u64, 1, 65_536)? as usize,
+            head: Duration::from_secs(within("api.head_seconds", api.head_seconds, 1, 600)?),
+            body: Duration::from_secs(within("api.body_seconds", api.body_seconds, 1, 600)?),
+            payload_bytes: within("jobs.max.payload_bytes", max.payload_bytes, 4096, 1 << 40)?,
+            ..HttpLimits::default()
+        },
+        first_key_ms: within("api.first_key_days", api.first_key_days, 1, 365)? * 86_400_000,
+        insecure: Vec::new(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+    use super::*;
+
+    fn error(text: &str) -> String {
+        match parse(Some(text)).and_then(resolve) {
+            Ok(_) => panic!("accepted: {text}"),
+            Err(error) => format!("{error:#}"),
+        }
+    }
+
+    #[test]
+    fn the_commented_defaults_are_the_defaults() {
+        let config = resolve(parse(None).unwrap()).unwrap();
+        assert!(config.listen.ip().is_loopback());
+        assert!(config.insecure.is_empty());
+        assert_eq!(config.sandbox.max_limits, SandboxConfig::default().max_limits);
+        assert_eq!(config.sandbox.first_uid, SandboxConfig::default().first_uid);
+    }
+
+    #[test]
+    fn a_file_changes_only_what_it_names() {
+        let config = resolve(parse(Some("version = 1\n[jobs.max]\nwall_ms = 5\n")).unwrap()).unwrap();
+        assert_eq!(config.sandbox.max_limits.wall_ms, 5);
+        assert_eq!(config.sandbox.max_limits.compile_ms, 300_000);
+    }
+
+    #[test]
+    fn unknown_keys_versions_and_values_are_refused_by_name() {
+        assert!(error("version = 2").contains("version"));
+        assert!(error("[node]\nname = \"x\"").contains("version"));
+        assert!(error("version = 1\n[node]\nnmae = \"x\"").contains("nmae"));
+        assert!(error("version = 1\n[web]\n").contains("web"));
+        assert!(error("version = 1\n[jobs]\noffer_seconds = 4000").contains("offer_seconds"));
+        assert!(error("version = 1\n[keys]\nroot = \"none\"").contains("keys.root"));
+        assert!(error("version = 1\n[keys]\nroot = \"passphrase\"").contains("passphrase_file"));
+    }
+}

@@ -1,0 +1,166 @@
+//! Jobs.
+
+use super::{id, typed};
+use crate::auth::Caller;
+use crate::body::submission;
+use crate::failure::Failure;
+use crate::router::Shared;
+use crate::service::{SealedFile, Service};
+use axum::Json;
+use axum::body::Body;
+use axum::extract::{Path, Query, State};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::response::Response;
+use decores_access::action;
+use decores_api::headers::{IDEMPOTENCY_KEY, MAX_PAGE, MAX_WAIT_SECONDS, SEALED};
+use decores_api::jobs::Job;
+use decores_api::{Code, Page, Problem};
+use serde::Deserialize;
+use std::time::Duration;
+use tokio_util::io::ReaderStream;
+
+/// Submits a job. Body: length (4 bytes, big-endian), JSON `Submission`, sealed payload.
+#[utoipa::path(post, path = "/v1/jobs", tag = "jobs",
+    params(("Idempotency-Key" = String, Header, description = "16 to 64 characters of [A-Za-z0-9_-]")),
+    request_body(content = Vec<u8>, content_type = "application/vnd.decores.submission"),
+    responses(
+    (status = 201, description = "Taken", body = Job),
+    (status = 200, description = "Taken before, under the same key and spec", body = Job),
+    (status = 409, description = "Key used for another spec, or offer not valid", body = Problem),
+    (status = 413, body = Problem), (status = 422, body = Problem),
+    (status = 503, description = "The queue is full; Retry-After says when to ask again", body = Problem)))]
+pub(crate) async fn submit<S: Service>(
+    State(shared): State<Shared<S>>,
+    caller: Caller,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<(StatusCode, Json<Job>), Failure> {
+    let permit = caller.permit::<action::SubmitJob>(&*shared.node).await?;
+    let key = idempotency_key(&headers)?;
+    let (head, payload) = submission(&headers, body, &shared.limits).await?;
+    let submitted = shared.node.submit(permit, key, head, payload).await?;
+    let status = if submitted.created { StatusCode::CREATED } else { StatusCode::OK };
+    Ok((status, Json(submitted.job)))
+}
+
+fn idempotency_key(headers: &HeaderMap) -> Result<String, Failure> {
+    let text = headers.get(IDEMPOTENCY_KEY).and_then(|v| v.to_str().ok()).unwrap_or("");
+    let plain = text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-');
+    if plain && (16..=64).contains(&text.len()) {
+        return Ok(text.to_owned());
+    }
+    Err(Problem::new(Code::Malformed, "send `Idempotency-Key` with 16 to 64 characters of [A-Za-z0-9_-]").into())
+}
+
+/// Which page of a listing.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct PageQuery {
+    cursor: Option<String>,
+    limit: Option<usize>,
+}
+
+/// Lists the caller's jobs, newest first.
+#[utoipa::path(get, path = "/v1/jobs", tag = "jobs",
+    params(("cursor" = Option<String>, Query), ("limit" = Option<usize>, Query, description = "1 to 100")),
+    responses((status = 200, body = Page<Job>)))]
+pub(crate) async fn list<S: Service>(
+    State(shared): State<Shared<S>>,
+    caller: Caller,
+    query: Result<Query<PageQuery>, axum::extract::rejection::QueryRejection>,
+) -> Result<Json<Page<Job>>, Failure> {
+    let permit = caller.permit::<action::ReadJob>(&*shared.node).await?;
+    let Query(query) = query.map_err(|e| Problem::new(Code::Malformed, e.body_text()))?;
+    let limit = query.limit.unwrap_or(50).clamp(1, MAX_PAGE);
+    Ok(Json(shared.node.jobs(permit, query.cursor, limit).await?))
+}
+
+/// How long to wait for news.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct WaitQuery {
+    after: Option<usize>,
+    wait: Option<u64>,
+}
+
+/// Shows a job; with `after` and `wait`, answers when it has more steps than that.
+#[utoipa::path(get, path = "/v1/jobs/{job}", tag = "jobs",
+    params(("job" = String, Path), ("after" = Option<usize>, Query, description = "steps already seen"),
+        ("wait" = Option<u64>, Query, description = "seconds, at most 30")),
+    responses((status = 200, body = Job), (status = 404, description = "Not there, or another consumer's", body = Problem)))]
+pub(crate) async fn show<S: Service>(
+    State(shared): State<Shared<S>>,
+    caller: Caller,
+    Path(job): Path<String>,
+    query: Result<Query<WaitQuery>, axum::extract::rejection::QueryRejection>,
+) -> Result<Json<Job>, Failure> {
+    let Query(query) = query.map_err(|e| Problem::new(Code::Malformed, e.body_text()))?;
+    let wait = Duration::from_secs(query.wait.unwrap_or(0).min(MAX_WAIT_SECONDS));
+    Ok(Json(shared.node.job(&caller.0, id(&job)?, query.after, wait).await?))
+}
+
+/// Stops a job that has not ended.
+#[utoipa::path(post, path = "/v1/jobs/{job}/cancel", tag = "jobs", params(("job" = String, Path)),
+    responses((status = 200, body = Job), (status = 404, body = Problem), (status = 409, description = "It has ended", body = Problem)))]
+pub(crate) async fn cancel<S: Service>(
+    State(shared): State<Shared<S>>,
+    caller: Caller,
+    Path(job): Path<String>,
+) -> Result<Json<Job>, Failure> {
+    Ok(Json(shared.node.cancel(&caller.0, id(&job)?).await?))
+}
+
+/// The output, sealed to the consumer's key.
+#[utoipa::path(get, path = "/v1/jobs/{job}/result", tag = "jobs", params(("job" = String, Path)), responses(
+    (status = 200, content_type = "application/vnd.decores.sealed", body = Vec<u8>), (status = 404, body = Problem),
+    (status = 409, description = "No output (yet)", body = Problem), (status = 410, body = Problem)))]
+pub(crate) async fn result<S: Service>(
+    State(shared): State<Shared<S>>,
+    caller: Caller,
+    Path(job): Path<String>,
+) -> Result<Response, Failure> {
+    Ok(stream(shared.node.result(&caller.0, id(&job)?).await?))
+}
+
+/// Removes the sealed output and logs from the node.
+#[utoipa::path(delete, path = "/v1/jobs/{job}/result", tag = "jobs", params(("job" = String, Path)), responses(
+    (status = 204), (status = 404, body = Problem), (status = 409, body = Problem)))]
+pub(crate) async fn delete_result<S: Service>(
+    State(shared): State<Shared<S>>,
+    caller: Caller,
+    Path(job): Path<String>,
+) -> Result<StatusCode, Failure> {
+    shared.node.delete_result(&caller.0, id(&job)?).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// The program's standard error, sealed to the consumer's key.
+#[utoipa::path(get, path = "/v1/jobs/{job}/logs", tag = "jobs", params(("job" = String, Path)), responses(
+    (status = 200, content_type = "application/vnd.decores.sealed", body = Vec<u8>), (status = 404, body = Problem),
+    (status = 409, body = Problem), (status = 410, body = Problem)))]
+pub(crate) async fn logs<S: Service>(
+    State(shared): State<Shared<S>>,
+    caller: Caller,
+    Path(job): Path<String>,
+) -> Result<Response, Failure> {
+    Ok(stream(shared.node.logs(&caller.0, id(&job)?).await?))
+}
+
+/// The receipt of the latest ended attempt.
+#[utoipa::path(get, path = "/v1/jobs/{job}/receipt", tag = "jobs", params(("job" = String, Path)), responses(
+    (status = 200, content_type = "application/json", body = Object), (status = 404, body = Problem),
+    (status = 409, description = "It has not ended", body = Problem)))]
+pub(crate) async fn receipt<S: Service>(
+    State(shared): State<Shared<S>>,
+    caller: Caller,
+    Path(job): Path<String>,
+) -> Result<Response, Failure> {
+    Ok(typed("application/json", shared.node.receipt(&caller.0, id(&job)?).await?))
+}
+
+fn stream(sealed: SealedFile) -> Response {
+    let reader = ReaderStream::with_capacity(tokio::fs::File::from_std(sealed.file), 64 * 1024);
+    let mut response = typed(SEALED, Body::from_stream(reader));
+    response.headers_mut().insert(header::CONTENT_LENGTH, HeaderValue::from(sealed.length));
+    response
+}
