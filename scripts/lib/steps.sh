@@ -1,4 +1,4 @@
-# shellcheck shell=bash
+# shellcheck shell=bash disable=SC2034 # the scripts that source this read step_running
 # Sourced by the scripts beside this folder: steps with durations, and what a step needs from Debian.
 
 steps_passed=0

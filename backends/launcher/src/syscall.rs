@@ -270,13 +270,7 @@ pub(crate) fn execute(path: &Path, name: &CStr) -> io::Error {
 pub(crate) fn kill_by_pidfd(pidfd: BorrowedFd<'_>) -> io::Result<()> {
     // SAFETY: no siginfo is given.
     done(unsafe {
-        libc::syscall(
-            libc::SYS_pidfd_send_signal,
-            pidfd.as_raw_fd(),
-            libc::SIGKILL,
-            ptr::null::<libc::siginfo_t>(),
-            0,
-        )
+        libc::syscall(libc::SYS_pidfd_send_signal, pidfd.as_raw_fd(), libc::SIGKILL, ptr::null::<libc::siginfo_t>(), 0)
     })
     .map(drop)
 }
@@ -345,9 +339,8 @@ pub(crate) fn monotonic_ms() -> u64 {
 pub(crate) fn landlock_abi() -> u32 {
     const VERSION: c_int = 1;
     // SAFETY: with the version flag the attribute must be null and of size zero.
-    let abi = unsafe {
-        libc::syscall(libc::SYS_landlock_create_ruleset, ptr::null::<libc::c_void>(), 0_usize, VERSION)
-    };
+    let abi =
+        unsafe { libc::syscall(libc::SYS_landlock_create_ruleset, ptr::null::<libc::c_void>(), 0_usize, VERSION) };
     u32::try_from(abi).unwrap_or(0)
 }
 
@@ -357,4 +350,12 @@ pub(crate) fn seccomp_available() -> bool {
     let action: u32 = libc::SECCOMP_RET_KILL_PROCESS;
     // SAFETY: `action` lives through the call.
     unsafe { libc::syscall(libc::SYS_seccomp, GET_ACTION_AVAIL, 0, &raw const action) == 0 }
+}
+
+/// Takes over two descriptors that were placed by number.
+pub(crate) fn adopt(fds: [RawFd; 2]) -> (std::fs::File, std::fs::File) {
+    // SAFETY: both were made by `place` just before, and no other owner exists in this process: the
+    // objects they were copied from lost their descriptors to `close_range`.
+    let [a, b] = fds.map(|fd| unsafe { std::fs::File::from_raw_fd(fd) });
+    (a, b)
 }

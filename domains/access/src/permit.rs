@@ -42,35 +42,35 @@ pub trait ActionType {
 
 actions! {
     /// See what the node is doing.
-    ReadStatus = "status.read",
+    ReadStatus = "status-read",
     /// Get an offer.
-    AskOffer = "offer.ask",
+    AskOffer = "offer-ask",
     /// Submit a job.
-    SubmitJob = "job.submit",
+    SubmitJob = "job-submit",
     /// See an own job, its output, logs and receipt.
-    ReadJob = "job.read",
+    ReadJob = "job-read",
     /// Stop an own job.
-    CancelJob = "job.cancel",
+    CancelJob = "job-cancel",
     /// Remove an own job's sealed output.
-    DeleteResult = "job.result.delete",
+    DeleteResult = "job-result-delete",
     /// Read checkpoints, hash tiles and proofs.
-    ReadLogProofs = "log.proofs.read",
+    ReadLogProofs = "log-proofs-read",
     /// Read the log's entries.
-    ReadLogEntries = "log.entries.read",
+    ReadLogEntries = "log-entries-read",
     /// Read metrics.
-    ReadMetrics = "metrics.read",
+    ReadMetrics = "metrics-read",
     /// List the node's keys.
-    ReadKeys = "keys.read",
+    ReadKeys = "keys-read",
     /// List alerts.
-    ReadAlerts = "alerts.read",
+    ReadAlerts = "alerts-read",
     /// Acknowledge an alert.
-    AcknowledgeAlert = "alerts.acknowledge",
+    AcknowledgeAlert = "alerts-acknowledge",
     /// List API keys.
-    ReadApiKeys = "apikeys.read",
+    ReadApiKeys = "apikeys-read",
     /// Make an API key.
-    CreateApiKey = "apikeys.create",
+    CreateApiKey = "apikeys-create",
     /// Revoke an API key.
-    RevokeApiKey = "apikeys.revoke",
+    RevokeApiKey = "apikeys-revoke",
 }
 
 impl fmt::Display for Action {

@@ -223,11 +223,8 @@ impl Checkpoint {
     /// Extension lines are refused: we write none, and what they would mean is unknown.
     fn parse_body(text: &[u8]) -> Result<Self, CheckpointError> {
         let parsed = tlog_tiles::Checkpoint::from_bytes(text).map_err(|_| CheckpointError::Body)?;
-        let this = Self {
-            origin: parsed.origin().to_owned(),
-            size: parsed.size(),
-            root: Digest::from_bytes(parsed.hash().0),
-        };
+        let this =
+            Self { origin: parsed.origin().to_owned(), size: parsed.size(), root: Digest::from_bytes(parsed.hash().0) };
         if this.body()? == text { Ok(this) } else { Err(CheckpointError::Body) }
     }
 }

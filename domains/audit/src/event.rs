@@ -251,8 +251,7 @@ mod tests {
 
     fn ended(state: JobState, reason: Reason) -> Entry {
         let receipt = decores_types::digest::log_commitment(&[1; 32], LABEL_RECEIPT, b"x");
-        let event =
-            Event::JobEnded { job: JobId::from_bytes([1; 16]), attempt: Attempt(1), state, reason, receipt };
+        let event = Event::JobEnded { job: JobId::from_bytes([1; 16]), attempt: Attempt(1), state, reason, receipt };
         Entry::new(event, Timestamp::from_ms(1_767_225_600_000))
     }
 

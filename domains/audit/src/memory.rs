@@ -25,12 +25,14 @@ impl Contents {
                     return Err(StoreError::Exists(table));
                 }
                 self.sequence += 1;
-                let record = Record { id: id.clone(), owner, state, version: 1, sequence: self.sequence, value };
+                let (sequence, entry) = (self.sequence, self.entries.len() as u64);
+                let record = Record { id: id.clone(), owner, state, version: 1, sequence, entry, value };
                 self.records.insert((table, id), record);
             }
             Change::Update { table, id, expected, state, value } => {
                 let record = self.records.get_mut(&(table, id)).filter(|r| r.version == expected);
                 let record = record.ok_or(StoreError::Stale(table))?;
+                record.entry = self.entries.len() as u64;
                 record.version += 1;
                 record.state = state;
                 record.value = value;

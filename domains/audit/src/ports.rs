@@ -53,6 +53,8 @@ pub struct Record {
     pub version: u64,
     /// Order of creation within the store, for pages; set by the store.
     pub sequence: u64,
+    /// Index that the first log entry of the batch that last wrote it has, or would have had.
+    pub entry: u64,
     /// The sealed value.
     pub value: Vec<u8>,
 }

@@ -35,6 +35,9 @@ mod tests {
         let key = IndexKey::new(Secret::from_slice(&[1; 32]).unwrap());
         assert_eq!(key.lookup("consumer", b"ada"), key.lookup("consumer", b"ada"));
         assert_ne!(key.lookup("consumer", b"ada"), key.lookup("consumera", b"da"));
-        assert_ne!(key.lookup("consumer", b"ada"), IndexKey::new(Secret::from_slice(&[2; 32]).unwrap()).lookup("consumer", b"ada"));
+        assert_ne!(
+            key.lookup("consumer", b"ada"),
+            IndexKey::new(Secret::from_slice(&[2; 32]).unwrap()).lookup("consumer", b"ada")
+        );
     }
 }

@@ -30,8 +30,8 @@ mod row;
 mod x_wing;
 
 pub use dsse::{DsseError, Envelope, Signature, pae};
-pub use ed25519::{Ed25519Key, Ed25519Public, verify_ed25519};
-pub use epoch::{EPOCH_LIFE_MS, EPOCH_PAYLOAD_TYPE, EPOCH_ROTATION_MS, EpochCertificate, EpochKey};
+pub use ed25519::{BadSignature, Ed25519Key, Ed25519Public, verify_ed25519};
+pub use epoch::{EPOCH_LIFE_MS, EPOCH_PAYLOAD_TYPE, EPOCH_ROTATION_MS, EpochCertificate, EpochError, EpochKey};
 pub use error::KeyError;
 pub use index::IndexKey;
 pub use key::{Algorithm, KeyInfo, KeyState, Purpose, RootSource};

@@ -16,8 +16,6 @@ use decores_types::{Base64, KeyId, Random, Timestamp};
 
 /// Bytes of every private key.
 pub const PRIVATE_KEY_BYTES: usize = 32;
-/// Bytes that wrapping adds: the nonce and the tag.
-pub const WRAP_OVERHEAD: usize = NONCE_LEN + 16;
 
 /// A key and what is known of it.
 #[derive(Debug)]
@@ -29,12 +27,7 @@ pub struct NewKey {
 }
 
 /// Makes the first or next key of a purpose; `known` are the keys so far.
-pub fn next_key(
-    purpose: Purpose,
-    known: &[KeyInfo],
-    now: Timestamp,
-    random: &dyn Random,
-) -> Result<NewKey, KeyError> {
+pub fn next_key(purpose: Purpose, known: &[KeyInfo], now: Timestamp, random: &dyn Random) -> Result<NewKey, KeyError> {
     if !purpose.is_stored() {
         return Err(KeyError::NotStored(purpose));
     }
@@ -46,7 +39,10 @@ pub fn next_key(
     };
     let epoch = known.iter().filter(|k| k.purpose == purpose).map(|k| k.epoch).max().unwrap_or(0) + 1;
     let public = public.map(Base64);
-    Ok(NewKey { info: KeyInfo { algorithm, created: now, epoch, id, public, purpose, state: KeyState::Active }, private })
+    Ok(NewKey {
+        info: KeyInfo { algorithm, created: now, epoch, id, public, purpose, state: KeyState::Active },
+        private,
+    })
 }
 
 fn generate(algorithm: Algorithm, random: &dyn Random) -> Result<(Secret, Option<Vec<u8>>), KeyError> {
@@ -78,21 +74,22 @@ pub fn fits(info: &KeyInfo, private: &Secret) -> bool {
     }
     match (&info.public, info.algorithm.is_symmetric()) {
         (None, true) => true,
-        (Some(public), false) if info.id == KeyId::of_public(info.algorithm.name(), &public.0) => match info.algorithm {
-            Algorithm::EcdsaP256 => ecdsa_pair(&public.0, private).is_ok(),
-            algorithm => public_of(algorithm, private).is_ok_and(|p| p.as_ref() == Some(&public.0)),
-        },
+        (Some(public), false) if info.id == KeyId::of_public(info.algorithm.name(), &public.0) => {
+            match info.algorithm {
+                Algorithm::EcdsaP256 => ecdsa_pair(&public.0, private).is_ok(),
+                algorithm => public_of(algorithm, private).is_ok_and(|p| p.as_ref() == Some(&public.0)),
+            }
+        }
         _ => false,
     }
 }
 
 /// Signs with a key of a pair.
+#[expect(clippy::disallowed_methods, reason = "AWS-LC draws an ECDSA nonce from its own source, whatever it is given")]
 pub fn sign(info: &KeyInfo, private: &Secret, message: &[u8]) -> Result<Vec<u8>, KeyError> {
     let library = |_| KeyError::Library(info.algorithm);
     match (info.algorithm, &info.public) {
-        (Algorithm::Ed25519, _) => {
-            Ok(ed25519_pair(private)?.try_sign(message).map_err(library)?.as_ref().to_vec())
-        }
+        (Algorithm::Ed25519, _) => Ok(ed25519_pair(private)?.try_sign(message).map_err(library)?.as_ref().to_vec()),
         (Algorithm::EcdsaP256, Some(public)) => {
             let pair = ecdsa_pair(&public.0, private)?;
             Ok(pair.sign(&SystemRandom::new(), message).map_err(library)?.as_ref().to_vec())

@@ -9,7 +9,7 @@ use hpke::{Deserializable, Kem, Serializable};
 /// Bytes of a public key.
 pub const X_WING_PUBLIC_BYTES: usize = 1216;
 /// Bytes of a private key: the seed that both halves grow from.
-pub const X_WING_SEED_BYTES: usize = 32;
+const X_WING_SEED_BYTES: usize = 32;
 
 /// A public key to seal to.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -1,2 +1,16 @@
-//! decores-engine-wasm
-fn main() {}
+//! `decores-engine-wasm`: started by the launcher, with its descriptors and nothing else.
+
+use std::process::ExitCode;
+
+/// A panic is a bug of ours; its message could quote the guest's data, so none is printed.
+const PANICKED: i32 = 101;
+
+fn main() -> ExitCode {
+    std::panic::set_hook(Box::new(|_| std::process::exit(PANICKED)));
+    // The only argument is the scratch folder inside the jail.
+    let scratch = std::env::args_os().nth(1).map(std::path::PathBuf::from);
+    match decores_engine_wasm::serve(scratch.as_deref()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(_) => ExitCode::FAILURE,
+    }
+}

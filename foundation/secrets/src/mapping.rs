@@ -164,3 +164,35 @@ fn advise(base: NonNull<u8>, len: usize, advice: i32) -> io::Result<()> {
         _ => Err(io::Error::last_os_error()),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+    use super::*;
+
+    #[test]
+    fn both_kinds_of_memory_are_locked() {
+        // A kernel without memfd_secret takes the other.
+        let kinds = [map_memfd_secret(8192).ok(), Some(map_locked(8192).unwrap())];
+        for base in kinds.into_iter().flatten() {
+            advise(base, 8192, libc::MADV_DONTDUMP).unwrap();
+            advise(base, 8192, libc::MADV_DONTFORK).unwrap();
+            // SAFETY: inside the mapping just made, which nobody else knows.
+            unsafe { base.add(8191).write_volatile(7) };
+            // SAFETY: as above.
+            assert_eq!(unsafe { base.add(8191).read_volatile() }, 7);
+        }
+    }
+
+    #[test]
+    fn wiping_reaches_its_part_and_no_more() {
+        let mapping = Mapping::new(4096).unwrap();
+        // SAFETY: this test alone has the mapping, and the slices end before the next use.
+        unsafe {
+            mapping.slice_mut(0, 192).fill(0xff);
+            assert!(mapping.wipe(64, 64));
+            assert!(mapping.slice(64, 64).iter().all(|b| *b == 0));
+            assert!(mapping.slice(0, 64).iter().chain(mapping.slice(128, 64)).all(|b| *b == 0xff));
+        }
+    }
+}

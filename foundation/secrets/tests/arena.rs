@@ -60,8 +60,9 @@ fn threads_never_share_a_slot() {
         for mark in 1..=8_u8 {
             scope.spawn(move || {
                 for round in 0..200 {
-                    let secrets: Vec<_> =
-                        (0..8).map(|i| Secret::from_slice(&vec![mark; 1 + (round * 7 + i * 31) % 300]).unwrap()).collect();
+                    let secrets: Vec<_> = (0..8)
+                        .map(|i| Secret::from_slice(&vec![mark; 1 + (round * 7 + i * 31) % 300]).unwrap())
+                        .collect();
                     assert!(secrets.iter().all(|s| s.expose().iter().all(|b| *b == mark)));
                 }
             });

@@ -66,14 +66,14 @@ impl Client {
         self.connection.act(Method::POST, &path(paths::JOB_CANCEL, "{job}", &job)).await
     }
 
-    /// A page of the node's keys.
-    pub async fn keys(&self, page: &PageRequest) -> Result<Page<Key>, ClientError> {
-        self.connection.get("keys", paths::KEYS, &page.query()).await
+    /// The node's keys.
+    pub async fn keys(&self) -> Result<Vec<Key>, ClientError> {
+        self.connection.get("keys", paths::KEYS, &[]).await
     }
 
-    /// A page of alerts, newest first.
-    pub async fn alerts(&self, page: &PageRequest) -> Result<Page<Alert>, ClientError> {
-        self.connection.get("alerts", paths::ALERTS, &page.query()).await
+    /// Alerts, newest first.
+    pub async fn alerts(&self) -> Result<Vec<Alert>, ClientError> {
+        self.connection.get("alerts", paths::ALERTS, &[]).await
     }
 
     /// Takes note of an alert.
@@ -86,9 +86,9 @@ impl Client {
         self.connection.post("new API key", paths::API_KEYS, request).await
     }
 
-    /// A page of API keys' records, newest first.
-    pub async fn api_keys(&self, page: &PageRequest) -> Result<Page<ApiKeyInfo>, ClientError> {
-        self.connection.get("API keys", paths::API_KEYS, &page.query()).await
+    /// API keys' records.
+    pub async fn api_keys(&self) -> Result<Vec<ApiKeyInfo>, ClientError> {
+        self.connection.get("API keys", paths::API_KEYS, &[]).await
     }
 
     /// Revokes an API key.

@@ -14,8 +14,8 @@ use std::time::Duration;
 const CONNECT: Duration = Duration::from_secs(10);
 /// Longest the node may be silent, apart from a wait that we asked for.
 pub(crate) const SILENCE: Duration = Duration::from_secs(60);
-/// Largest JSON answer; a page of jobs with all their steps stays far below.
-pub(crate) const MAX_ANSWER: u64 = 4 << 20;
+/// Largest JSON answer; a page of log entries of the largest size stays below.
+pub(crate) const MAX_ANSWER: u64 = 16 << 20;
 
 /// The API key of a consumer; zeroed when dropped, printed as stars.
 #[derive(Clone)]

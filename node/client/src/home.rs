@@ -35,10 +35,21 @@ pub struct Login {
     pub name: String,
     /// Its pinned identity.
     pub identity: KeyId,
+    /// The raw Ed25519 key of that identity.
+    pub identity_public: Base64,
     /// Its pinned certificate authority, DER.
     pub ca: Base64,
     /// Who we are there.
     pub consumer: ConsumerId,
+}
+
+impl Login {
+    /// The pinned identity key; refused if its id is another's.
+    pub fn identity_key(&self) -> Result<[u8; 32], ClientError> {
+        let key = self.identity_public.array::<32>();
+        key.filter(|k| KeyId::of_public("ed25519", k) == self.identity)
+            .ok_or_else(|| ClientError::Mismatch("our own login: its identity is not the id of its key".to_owned()))
+    }
 }
 
 /// The folder of a client.
@@ -132,6 +143,13 @@ impl Home {
         self.file(&format!("jobs/{name}.json"))
     }
 
+    /// Where to put something sealed for a moment.
+    pub(crate) fn scratch(&self, name: &str) -> Result<PathBuf, ClientError> {
+        let folder = self.file("jobs");
+        files::private_folder(&folder)?;
+        Ok(folder.join(name))
+    }
+
     /// The newest checkpoint of this node's log that we verified.
     pub fn checkpoint(&self, node: KeyId) -> Result<Option<Vec<u8>>, ClientError> {
         files::read(&self.file(&format!("checkpoint-{node}")), 64 * 1024)
@@ -187,7 +205,8 @@ mod tests {
             version: 1,
             url: NodeUrl::parse("https://127.0.0.1:7443").unwrap(),
             name: "attic".to_owned(),
-            identity: KeyId::from_bytes([7; 16]),
+            identity: KeyId::of_public("ed25519", &[9; 32]),
+            identity_public: Base64(vec![9; 32]),
             ca: Base64(vec![1, 2, 3]),
             consumer: ConsumerId::from_bytes([8; 16]),
         }
@@ -218,6 +237,12 @@ mod tests {
         assert!(matches!(home.login(), Err(ClientError::Damaged { .. })));
         home.write("login.json", &Login { version: 2, ..login() }).unwrap();
         assert!(matches!(home.login(), Err(ClientError::Damaged { .. })));
+    }
+
+    #[test]
+    fn a_login_whose_key_is_another_identitys_is_refused() {
+        assert!(login().identity_key().is_ok());
+        assert!(Login { identity: KeyId::from_bytes([7; 16]), ..login() }.identity_key().is_err());
     }
 
     #[test]

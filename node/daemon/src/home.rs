@@ -29,6 +29,15 @@ impl Home {
         Ok(Self(path))
     }
 
+    pub(crate) fn path(&self) -> &Path {
+        &self.0
+    }
+
+    /// Where jails are mounted, each in a mount namespace of its own.
+    pub(crate) fn jails(&self) -> PathBuf {
+        self.0.join("jails")
+    }
+
     pub(crate) fn keystore(&self) -> PathBuf {
         self.0.join("keys")
     }

@@ -1,2 +1,44 @@
-//! decoresd
-fn main() {}
+//! `decoresd`: the node. It holds keys and never runs a consumer's code.
+//!
+//! Start with [`boot`], which puts the parts together; [`service`] is what the API asks of them,
+//! [`life`] the way of one job. The launcher is forked first, before any thread and any secret.
+
+mod args;
+mod attempt;
+mod blobs;
+mod boot;
+mod config;
+mod doctor;
+mod ending;
+mod home;
+mod ledger;
+mod life;
+mod node;
+mod offers;
+mod receipts;
+mod records;
+mod run;
+mod service;
+mod slots;
+mod summary;
+mod tls;
+mod upkeep;
+
+use clap::Parser as _;
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let cli = args::Cli::parse();
+    let result = match &cli.command {
+        args::Command::Run(flags) => run::run(flags),
+        args::Command::Doctor(common) => doctor::doctor(common),
+        args::Command::ConfigCheck(common) => run::config_check(common),
+    };
+    match result {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -110,7 +110,9 @@ pub(super) fn check(workspace: &Workspace, findings: &mut Findings) {
     }
     for member in workspace.members() {
         let dependencies = member.package.dependencies.iter();
-        findings.errors.extend(dependencies.filter_map(|dependency| judge(&member.folder, &dependency.name, dependency.kind)));
+        findings
+            .errors
+            .extend(dependencies.filter_map(|dependency| judge(&member.folder, &dependency.name, dependency.kind)));
     }
     for (folder, used, why) in NAMED {
         let members = workspace.members();

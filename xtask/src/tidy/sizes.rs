@@ -13,8 +13,10 @@ const SHARE_PERCENT: usize = 15;
 /// A house younger than this cannot hold the share: its first crates are all large.
 const SHARE_HOLDS_FROM: usize = 30_000;
 
+/// Tests, and the programs beside them that make vectors and measure.
 fn is_test_file(path: &str) -> bool {
-    path.starts_with("tests/") || path.contains("/tests/") || path.ends_with("/tests.rs")
+    let folders = ["/tests/", "/examples/", "/benches/"];
+    path.starts_with("tests/") || path.ends_with("/tests.rs") || folders.iter().any(|folder| path.contains(folder))
 }
 
 fn judge_file(file: &SourceFile, findings: &mut Findings) {

@@ -315,8 +315,9 @@ impl<R: Read> Read for StreamOpener<R> {
             }
         }
         let count = out.len().min(self.open.len());
-        let plain = self.buffer.get(self.open.start..self.open.start + count).unwrap_or_default();
-        out.iter_mut().zip(plain).for_each(|(out, byte)| *out = *byte);
+        let plain = self.buffer.get(self.open.start..self.open.start + count);
+        let (Some(plain), Some(out)) = (plain, out.get_mut(..count)) else { return Ok(0) };
+        out.copy_from_slice(plain);
         self.open.start += count;
         Ok(count)
     }

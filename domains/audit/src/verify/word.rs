@@ -1,0 +1,124 @@
+//! The node's word: possible in itself, and at least what the spec asks.
+
+use crate::event::{Swap, ends_with};
+use crate::receipt::Predicate;
+use crate::receipt::predicate::{User, strengths};
+use crate::verify::Finding;
+use decores_keys::RootSource;
+use decores_types::{JobState, Protection, Reason};
+
+const WORD: &str = "by the node's signed word";
+
+/// What an attempt that ran must say, and one that did not need not.
+fn absent(p: &Predicate, what: &str) -> Finding {
+    if p.result.state == JobState::Done || p.output.is_some() || p.times.started.is_some() {
+        Finding::fails(format!("an engine started, but the receipt does not say {what}"))
+    } else {
+        Finding::not_claimed("no engine started")
+    }
+}
+
+pub(super) fn protection(p: &Predicate, demanded: Option<Protection>) -> Finding {
+    let Some(given) = p.protection else { return absent(p, "how it was protected") };
+    if given < p.spec.protection {
+        return Finding::fails(format!("`{given}` was given, the spec asks for `{}`", p.spec.protection));
+    }
+    match demanded {
+        Some(least) if given < least => Finding::fails(format!("`{given}` was given, `{least}` is demanded")),
+        _ => Finding::holds(format!("`{given}`, {WORD}")),
+    }
+}
+
+pub(super) fn isolation(p: &Predicate) -> Finding {
+    let Some(i) = &p.isolation else { return absent(p, "how it was isolated") };
+    if !i.seccomp {
+        return Finding::fails("no seccomp filter was in force");
+    }
+    if i.landlock == 0 && !i.namespaces.iter().any(|n| n.as_str() == "mount") {
+        return Finding::fails("neither Landlock nor a mount namespace kept it from files");
+    }
+    let weak = [
+        (i.user == User::Shared, "it shared the node's user"),
+        (i.landlock == 0, "no Landlock"),
+        (i.cgroup.is_empty(), "no cgroup limits"),
+        (i.swap == Swap::Possible, "pages could reach swap"),
+    ];
+    let weak: Vec<&str> = weak.into_iter().filter(|(is, _)| *is).map(|(_, what)| what).collect();
+    let but = if weak.is_empty() { String::new() } else { format!("; but {}", weak.join(", ")) };
+    Finding::holds(format!("seccomp, no network, {WORD}{but}"))
+}
+
+pub(super) fn limits(p: &Predicate) -> Finding {
+    match p.limits {
+        None => absent(p, "its limits"),
+        Some(limits) if limits == p.spec.limits => Finding::holds(format!("the spec's limits, {WORD}")),
+        Some(_) => Finding::fails("other limits were enforced than the spec asks for"),
+    }
+}
+
+pub(super) fn result(p: &Predicate) -> Finding {
+    let r = &p.result;
+    if !ends_with(r.state, r.reason) {
+        return Finding::fails(format!("an attempt does not end `{}` for `{}`", r.state, r.reason));
+    }
+    let exit_fits = match r.reason {
+        Reason::Completed => r.exit == Some(0),
+        Reason::ExitNonzero => r.exit.is_some_and(|code| code != 0),
+        // These can come after the program ended by itself.
+        Reason::LimitOutput | Reason::LimitTime | Reason::ByConsumer | Reason::ByOperator | Reason::EngineLost => true,
+        _ => r.exit.is_none(),
+    };
+    if !exit_fits {
+        return Finding::fails(format!("the exit code does not fit `{}`", r.reason));
+    }
+    Finding::holds(format!("`{}`, {}: {WORD}", r.state, r.reason.explain()))
+}
+
+pub(super) fn times(p: &Predicate) -> Finding {
+    let t = &p.times;
+    let ordered = t.started.map_or(t.queued <= t.ended, |started| t.queued <= started && started <= t.ended);
+    if !ordered {
+        return Finding::fails("it was queued, started and ended in an impossible order");
+    }
+    if t.started.is_none() && (p.output.is_some() || p.result.state == JobState::Done) {
+        return Finding::fails("it has an output, but never started");
+    }
+    Finding::holds(format!("queued {}, ended {}, by the node's own clock", t.queued, t.ended))
+}
+
+pub(super) fn wipe(p: &Predicate) -> Finding {
+    let w = &p.wipe;
+    if w.checks.is_empty() && p.times.started.is_none() {
+        return Finding::not_claimed("nothing had to be destroyed");
+    }
+    if let Some(check) = w.checks.iter().find(|c| !c.passed) {
+        return Finding::fails(format!("the check of `{}` did not pass", check.what));
+    }
+    if !w.complete || w.checks.is_empty() || w.category != w.checks.iter().map(|c| c.category).min() {
+        return Finding::fails("the wipe is not complete, or contradicts its own checks");
+    }
+    Finding::holds(format!("{} checks passed, {WORD}; what none covers stands in the receipt", w.checks.len()))
+}
+
+/// Weakened settings are no lie; whoever demands the claim does not accept them.
+pub(super) fn settings(p: &Predicate) -> Finding {
+    let mut weak: Vec<String> = p.insecure.iter().map(|name| format!("`{name}` is in force")).collect();
+    if p.root_source == RootSource::BesideData {
+        weak.push("the root key lies beside the data".to_owned());
+    }
+    if weak.is_empty() {
+        Finding::holds(format!("nothing was weakened, {WORD}"))
+    } else {
+        Finding::not_claimed(format!("weakened: {}", weak.join(", ")))
+    }
+}
+
+pub(super) fn evidence(p: &Predicate) -> Finding {
+    if p.strength != strengths() {
+        Finding::fails("the receipt calls members stronger or weaker than they are")
+    } else if p.protection == Some(Protection::Enclave) {
+        Finding::fails("`enclave` is said to be given, but there is no hardware evidence")
+    } else {
+        Finding::not_claimed("below `enclave` there is no hardware evidence")
+    }
+}

@@ -1,0 +1,169 @@
+//! Descriptors, memory files, the fork, and the system's randomness.
+#![expect(unsafe_code, reason = "takes over numbered descriptors, forks, and asks the kernel for random bytes")]
+
+use decores_sandbox::protocol::{FD_EVENTS, FD_JOB, FD_LOGS, FD_OUTPUT, FD_PAYLOAD};
+use decores_types::Random;
+use std::ffi::CStr;
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+
+/// The descriptors the engine was started with.
+pub(crate) struct Descriptors {
+    pub(crate) job: File,
+    pub(crate) events: File,
+    pub(crate) payload: File,
+    pub(crate) output: File,
+    pub(crate) logs: File,
+}
+
+impl Descriptors {
+    /// Takes them over; to be called once, first thing.
+    pub(crate) fn take() -> io::Result<Self> {
+        for fd in [FD_JOB, FD_EVENTS, FD_PAYLOAD, FD_OUTPUT, FD_LOGS] {
+            // SAFETY: only asks whether the descriptor exists.
+            if unsafe { libc::fcntl(fd, libc::F_GETFD) } < 0 {
+                return Err(io::Error::last_os_error());
+            }
+        }
+        // SAFETY: they exist, the protocol says that they are ours, and nothing else in this process has
+        // opened a descriptor yet.
+        let own = |fd| unsafe { File::from_raw_fd(fd) };
+        Ok(Self {
+            job: own(FD_JOB),
+            events: own(FD_EVENTS),
+            payload: own(FD_PAYLOAD),
+            output: own(FD_OUTPUT),
+            logs: own(FD_LOGS),
+        })
+    }
+}
+
+/// A file in memory, without a name.
+pub(crate) fn memory_file(name: &CStr) -> io::Result<File> {
+    // SAFETY: `name` is a live C string.
+    let fd = unsafe { libc::memfd_create(name.as_ptr(), libc::MFD_CLOEXEC) };
+    if fd < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the kernel just made it for us.
+    Ok(unsafe { File::from_raw_fd(fd) })
+}
+
+/// Both ends of a stream as plain files: `read` and `write` are all the lock leaves.
+pub(crate) fn stream_pair() -> io::Result<(File, File)> {
+    let (a, b) = UnixStream::pair()?;
+    Ok((File::from(OwnedFd::from(a)), File::from(OwnedFd::from(b))))
+}
+
+/// Forks; `None` in the child. To be called before any thread and any secret exists.
+pub(crate) fn fork() -> io::Result<Option<i32>> {
+    // SAFETY: this process has one thread.
+    match unsafe { libc::fork() } {
+        0 => Ok(None),
+        pid if pid > 0 => Ok(Some(pid)),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+/// Makes this process end with the one that forked it.
+pub(crate) fn end_with(parent: u32) -> io::Result<()> {
+    // SAFETY: takes numbers only.
+    if unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL, 0, 0, 0) } != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // It may have ended before the line above.
+    if std::os::unix::process::parent_id() == parent { Ok(()) } else { Err(io::ErrorKind::NotConnected.into()) }
+}
+
+/// Lowers a limit of this process, hard and soft.
+pub(crate) fn limit(resource: libc::__rlimit_resource_t, value: u64) -> io::Result<()> {
+    let limit = libc::rlimit { rlim_cur: value, rlim_max: value };
+    // SAFETY: `limit` lives through the call.
+    if unsafe { libc::setrlimit(resource, &raw const limit) } == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// Ends this process at once, without what its parent registered to run at exit.
+pub(crate) fn exit_now(code: i32) -> ! {
+    // SAFETY: always sound.
+    unsafe { libc::_exit(code) }
+}
+
+/// Waits until `file` can be read; false when the time is over.
+pub(crate) fn readable_within(file: &File, ms: u64) -> io::Result<bool> {
+    let mut one = libc::pollfd { fd: file.as_raw_fd(), events: libc::POLLIN, revents: 0 };
+    let ms = i32::try_from(ms).unwrap_or(i32::MAX);
+    // SAFETY: one live entry.
+    match unsafe { libc::poll(&raw mut one, 1, ms) } {
+        n if n >= 0 => Ok(n > 0),
+        _ if io::Error::last_os_error().kind() == io::ErrorKind::Interrupted => Ok(false),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+/// Waits for a child to end; the signal that ended it, if one did.
+pub(crate) fn ended_by_signal(pid: i32) -> io::Result<Option<i32>> {
+    let mut status = 0;
+    // SAFETY: `status` is a valid place for the result.
+    if unsafe { libc::waitpid(pid, &raw mut status, 0) } < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(libc::WIFSIGNALED(status).then(|| libc::WTERMSIG(status)))
+}
+
+/// Copies exactly `length` bytes with `read` and `write`: the standard library's own copy uses calls
+/// that the lock does not leave.
+pub(crate) fn pump(from: &mut impl Read, to: &mut impl Write, length: u64) -> Result<(), Pump> {
+    let mut buffer = vec![0; 65_536];
+    let mut left = length;
+    while left > 0 {
+        let most = usize::try_from(left).unwrap_or(usize::MAX).min(buffer.len());
+        let Some(part) = buffer.get_mut(..most) else { break };
+        let got = match from.read(part) {
+            Ok(0) => return Err(Pump::Read(io::ErrorKind::UnexpectedEof.into())),
+            Ok(n) => n,
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => continue,
+            Err(e) => return Err(Pump::Read(e)),
+        };
+        to.write_all(part.get(..got).unwrap_or_default()).map_err(Pump::Write)?;
+        left -= got as u64;
+    }
+    Ok(())
+}
+
+/// Which side of a copy failed.
+pub(crate) enum Pump {
+    Read(io::Error),
+    Write(io::Error),
+}
+
+/// The kernel's random source.
+pub(crate) struct KernelRandom;
+
+impl Random for KernelRandom {
+    fn fill(&self, out: &mut [u8]) {
+        let mut done = 0;
+        while let Some(rest) = out.get_mut(done..).filter(|r| !r.is_empty()) {
+            // SAFETY: pointer and length belong to one live slice.
+            let got = unsafe { libc::getrandom(rest.as_mut_ptr().cast(), rest.len(), 0) };
+            match usize::try_from(got) {
+                Ok(n) => done += n,
+                // Going on with predictable keys would be worse than ending.
+                Err(_) if io::Error::last_os_error().kind() != io::ErrorKind::Interrupted => exit_now(1),
+                Err(_) => {}
+            }
+        }
+    }
+}
+
+/// Closes the job's descriptors in a forked child, which has no use for them.
+pub(crate) fn close_jobs() -> io::Result<()> {
+    for fd in [FD_JOB, FD_EVENTS, FD_PAYLOAD, FD_OUTPUT, FD_LOGS] {
+        // SAFETY: the child never returns to the code that holds them.
+        if unsafe { libc::close(fd) } != 0 {
+            return Err(io::Error::last_os_error());
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,98 @@
+//! `up`, `doctor`, `config check`: the node's own program does the work.
+
+use crate::context::{CONFIG_ENV, Context};
+use crate::failure::{Exit, Failure};
+use clap::{Args, Subcommand};
+use std::ffi::OsString;
+use std::net::SocketAddr;
+use std::os::unix::process::CommandExt as _;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// The node's program, which lies beside ours.
+const PROGRAM: &str = "decoresd";
+
+#[derive(Debug, Args)]
+pub(crate) struct Up {
+    /// Address and port to listen at
+    #[arg(long, value_name = "ADDR:PORT")]
+    listen: Option<SocketAddr>,
+    /// Configuration file
+    #[arg(long, env = CONFIG_ENV, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// What the node calls itself
+    #[arg(long)]
+    name: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Doctor {
+    /// Configuration file
+    #[arg(long, env = CONFIG_ENV, value_name = "FILE")]
+    config: Option<PathBuf>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum ConfigCommand {
+    /// Check a configuration file
+    #[command(after_help = "Example: decores config check node.toml")]
+    Check {
+        /// The file [default: config.toml in the node's folder]
+        #[arg(env = CONFIG_ENV)]
+        file: Option<PathBuf>,
+    },
+}
+
+impl Up {
+    pub(crate) fn run(self, context: &Context) -> Result<Exit, Failure> {
+        let mut args = common("run", context, self.config);
+        args.extend(self.listen.into_iter().flat_map(|a| ["--listen".into(), a.to_string().into()]));
+        args.extend(self.name.into_iter().flat_map(|n| ["--name".into(), n.into()]));
+        exec(args)
+    }
+}
+
+impl Doctor {
+    pub(crate) fn run(self, context: &Context) -> Result<Exit, Failure> {
+        exec(common("doctor", context, self.config))
+    }
+}
+
+impl ConfigCommand {
+    pub(crate) fn run(self, context: &Context) -> Result<Exit, Failure> {
+        let Self::Check { file } = self;
+        exec(common("config-check", context, file))
+    }
+}
+
+fn common(command: &str, context: &Context, config: Option<PathBuf>) -> Vec<OsString> {
+    let mut args = vec![command.into(), "--home".into(), context.home.root().join("node").into_os_string()];
+    args.extend(config.into_iter().flat_map(|file| ["--config".into(), file.into_os_string()]));
+    args.extend(context.json.then(|| "--json".into()));
+    args
+}
+
+/// Becomes the node's program; returns only if that fails.
+fn exec(args: Vec<OsString>) -> Result<Exit, Failure> {
+    let own = std::env::current_exe().map_err(|e| Failure::new(Exit::Failed, e))?;
+    let program = own.parent().unwrap_or(Path::new("/")).join(PROGRAM);
+    let error = Command::new(&program).args(args).exec();
+    if error.kind() == std::io::ErrorKind::NotFound {
+        let text = format!("the node's program is missing: {}", program.display());
+        return Err(Failure::usage(text).hint("build it: cargo build -p decores-daemon; or install it beside `decores`"));
+    }
+    Err(Failure::file("run", &program, error))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use decores_client::Home;
+
+    #[test]
+    fn flags_are_passed_on_under_the_nodes_folder() {
+        let context = Context { home: Home::new("/h".into()), json: true, url: None, api_key: None };
+        let args = common("run", &context, Some("c.toml".into()));
+        assert_eq!(args, ["run", "--home", "/h/node", "--config", "c.toml", "--json"]);
+    }
+}

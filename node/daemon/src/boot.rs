@@ -1,0 +1,310 @@
+//! Starting a node: keys, store, log, what a restart has to finish, and the API.
+
+use crate::attempt::Attempted;
+use crate::config::{Config, RootChoice};
+use crate::ending;
+use crate::home::Home;
+use crate::ledger::Ledger;
+use crate::life::{Verdict, enter};
+use crate::node::{KeyChange, Node, key_event};
+use crate::offers::Offers;
+use crate::records::{Held, JobRow, NodeRow, Records};
+use crate::receipts;
+use crate::service::sign_in;
+use crate::slots::Slots;
+use crate::summary::Summary;
+use crate::tls::{Authority, self_sign};
+use anyhow::{Context as _, Result, bail};
+use decores_access::{ApiKeyRecord, ApiKeyText, Role};
+use decores_api::node::{NODE_STATEMENT_TYPE, NodeResponse, NodeStatement};
+use decores_audit::checkpoint::{LogKey, LogSigner, SignerError};
+use decores_audit::code::Code;
+use decores_audit::event::Event;
+use decores_audit::ports::{Select, Store};
+use decores_blobs::{BlobStore, FolderTiles};
+use decores_keys::{Envelope, EpochKey, IndexKey, KeyInfo, KeyState, KeyStore, Purpose, RootSource, RowKeys};
+use decores_keystore_file::{FileKeyStore, RootInput};
+use decores_launcher::LauncherHandle;
+use decores_secrets::Secret;
+use decores_store_sqlite::SqliteStore;
+use decores_types::{Base64, Clock, JobState, KeyId, Random, Reason, Timestamp, canonical};
+use std::collections::HashMap;
+use std::os::unix::fs::DirBuilderExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+use tokio::sync::{broadcast, watch};
+
+/// Name of the systemd credential that holds the root.
+const CREDENTIAL: &str = "decores-root";
+/// Row of the authority's certificate.
+const TLS_CA: &[u8] = b"tls-ca";
+/// Jobs whose changes may wait for a slow listener; it looks again when it lags.
+const CHANGES: usize = 1024;
+
+/// What the world gives a node.
+pub(crate) struct World {
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) random: Arc<dyn Random>,
+    pub(crate) launcher: LauncherHandle,
+}
+
+/// A node that is ready to serve.
+pub(crate) struct Booted {
+    pub(crate) node: Arc<Node>,
+    pub(crate) authority: Arc<Authority>,
+    /// The first API key, at first start only.
+    pub(crate) first_key: Option<ApiKeyText>,
+}
+
+/// Where the root is had from.
+pub(crate) enum Root {
+    Passphrase(Secret),
+    Credential(PathBuf),
+    BesideData,
+}
+
+impl Root {
+    /// Chosen by configuration and by what is there.
+    pub(crate) fn choose(choice: &RootChoice, home: &Home, credentials: Option<&Path>) -> Result<Self> {
+        let credential = credentials.map(|folder| folder.join(CREDENTIAL)).filter(|path| path.exists());
+        match choice {
+            RootChoice::BesideData => Ok(Self::BesideData),
+            RootChoice::Passphrase(file) => Ok(Self::Passphrase(passphrase(file)?)),
+            RootChoice::Credential => credential.map(Self::Credential).context(
+                "`keys.root` is \"credential\", but systemd gave none; add `LoadCredentialEncrypted=decores-root` to the unit",
+            ),
+            RootChoice::Auto => match (credential, FileKeyStore::source(&home.keystore())?) {
+                (Some(path), None | Some(RootSource::Credential)) => Ok(Self::Credential(path)),
+                (None, None) | (_, Some(RootSource::BesideData)) => Ok(Self::BesideData),
+                (None, Some(RootSource::Credential)) => bail!("the keystore's root is a systemd credential; none is here"),
+                (_, Some(RootSource::Passphrase | RootSource::Volatile)) => {
+                    bail!("the keystore's root is a passphrase; set `keys.root = \"passphrase\"` and `keys.passphrase_file`")
+                }
+            },
+        }
+    }
+
+    fn open(&self, home: &Home, random: Arc<dyn Random>) -> Result<FileKeyStore> {
+        let folder = home.keystore();
+        let input = || match self {
+            Self::Passphrase(secret) => RootInput::Passphrase(secret),
+            Self::Credential(path) => RootInput::Credential(path),
+            Self::BesideData => RootInput::BesideData,
+        };
+        if FileKeyStore::source(&folder)?.is_some() {
+            return FileKeyStore::open(&folder, input(), random).context("failed to open the keystore");
+        }
+        if home.database().exists() {
+            bail!("`{}` is gone, but the state it opens is there; restore the keystore", folder.display());
+        }
+        std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&folder)?;
+        FileKeyStore::create(&folder, input(), random).context("failed to make the keystore")
+    }
+}
+
+fn passphrase(file: &Path) -> Result<Secret> {
+    let mut bytes = std::fs::read(file).with_context(|| format!("failed to read `{}`", file.display()))?;
+    while matches!(bytes.last(), Some(b'\n' | b'\r')) {
+        bytes.pop();
+    }
+    Ok(Secret::absorb(&mut bytes)?)
+}
+
+/// Starts the node's parts, in the order in which they need each other.
+pub(crate) async fn boot(config: Config, home: &Home, root: Root, world: World) -> Result<Booted> {
+    let World { clock, random, launcher } = world;
+    let now = clock.now();
+    let metrics = metrics_exporter_prometheus::PrometheusBuilder::new()
+        .install_recorder()
+        .context("failed to set up metrics")?;
+    let keystore: Arc<dyn KeyStore> = Arc::new(root.open(home, Arc::clone(&random))?);
+    let store: Arc<dyn Store> =
+        Arc::new(SqliteStore::open(&home.database()).context("failed to open the node's state")?);
+    let mut events = Vec::new();
+    let identity = ensure(&*keystore, Purpose::Identity, now, &mut events)?;
+    let log = ensure(&*keystore, Purpose::Log, now, &mut events)?;
+    let ca = ensure(&*keystore, Purpose::Ca, now, &mut events)?;
+    ensure(&*keystore, Purpose::Storage, now, &mut events)?;
+    let index = ensure(&*keystore, Purpose::Index, now, &mut events)?;
+    let records = Records::new(Arc::clone(&store), RowKeys::load(&*keystore)?, Arc::clone(&random));
+    let tiles = Arc::new(FolderTiles::open(&home.log()).context("failed to open the log's folder")?);
+    let signer = Arc::new(KeystoreSigner::new(Arc::clone(&keystore), &log, &identity)?);
+    let ledger = Ledger::start(store, tiles, signer, Arc::clone(&clock)).await?;
+    let certificate = match records.get::<NodeRow>(TLS_CA).await? {
+        Some(held) => held.row.0.0,
+        None => {
+            let der = self_sign(Arc::clone(&keystore), &ca, now)?;
+            let change = records.insert(TLS_CA, None, 0, &NodeRow(Base64(der.clone())))?;
+            ledger.commit(vec![change], Vec::new()).await?;
+            der
+        }
+    };
+    let authority =
+        Authority::new(Arc::clone(&keystore), &ca, certificate, config.listen, &config.host_names)?;
+    authority.renew(now)?;
+    let statement = statement(&config, &*keystore, &identity, &ledger.key, authority.certificate(), now)?;
+    let epoch = EpochKey::issue(first_epoch(now), &*keystore, identity.id, now, &*random)?;
+    let certificate = epoch.certificate();
+    events.extend(key_event(
+        KeyChange::Created,
+        certificate.id,
+        Purpose::Epoch,
+        certificate.epoch,
+        decores_keys::Algorithm::Ed25519,
+    ));
+    let host = tokio::task::spawn_blocking({
+        let launcher = launcher.clone();
+        move || launcher.probe()
+    })
+    .await?
+    .context("failed to find out what this machine can isolate")?;
+    let node = Arc::new(Node {
+        slots: Slots::new(config.sandbox.slots),
+        index: IndexKey::new(keystore.open_symmetric(&index.id)?),
+        config,
+        clock,
+        random,
+        started: now,
+        keystore,
+        identity,
+        statement,
+        records,
+        ledger,
+        blobs: BlobStore::open(&home.blobs()).context("failed to open the folder of sealed files")?,
+        launcher,
+        host,
+        offers: Offers::default(),
+        epoch: Mutex::new(Arc::new(epoch)),
+        live: Mutex::new(HashMap::new()),
+        changed: broadcast::Sender::new(CHANGES),
+        summary: Summary::default(),
+        metrics,
+        stopping: watch::Sender::new(false),
+    });
+    events.push(started(&node)?);
+    for name in &node.config.insecure {
+        events.push(Event::SettingInsecure { name: Code::parse(name)? });
+    }
+    node.persist(Vec::new(), events).await;
+    finish_interrupted(&node).await?;
+    let first_key = first_key(&node).await?;
+    Ok(Booted { node, authority: Arc::new(authority), first_key })
+}
+
+/// The active key of a purpose; made if there is none.
+fn ensure(keystore: &dyn KeyStore, purpose: Purpose, now: Timestamp, events: &mut Vec<Event>) -> Result<KeyInfo> {
+    if let Some(key) = keystore.active(purpose)? {
+        return Ok(key);
+    }
+    let had = keystore.list()?.iter().any(|k| k.purpose == purpose && k.state != KeyState::Destroyed);
+    if had {
+        bail!("the keystore has no active {purpose} key, only retired ones");
+    }
+    let key = keystore.create(purpose, now).with_context(|| format!("failed to make the {purpose} key"))?;
+    events.extend(key_event(KeyChange::Created, key.id, purpose, key.epoch, key.algorithm));
+    Ok(key)
+}
+
+/// Epochs grow across restarts too: the number is the hour.
+fn first_epoch(now: Timestamp) -> u32 {
+    u32::try_from(now.as_ms() / 3_600_000).unwrap_or(u32::MAX)
+}
+
+/// Signs checkpoints with the keystore's log key.
+struct KeystoreSigner {
+    keystore: Arc<dyn KeyStore>,
+    id: KeyId,
+    key: LogKey,
+}
+
+impl KeystoreSigner {
+    fn new(keystore: Arc<dyn KeyStore>, log: &KeyInfo, identity: &KeyInfo) -> Result<Self> {
+        let public = log.public.as_ref().and_then(Base64::array).context("the log key is damaged")?;
+        // The origin outlives rotations of the log key: it names the node.
+        let key = LogKey::new(&format!("decores.local/{}", identity.id), public)?;
+        Ok(Self { keystore, id: log.id, key })
+    }
+}
+
+impl LogSigner for KeystoreSigner {
+    fn key(&self) -> &LogKey {
+        &self.key
+    }
+
+    fn sign(&self, message: &[u8]) -> Result<[u8; 64], SignerError> {
+        let signature = self.keystore.sign(&self.id, message).map_err(|e| SignerError(Box::new(e)))?;
+        signature.try_into().map_err(|_| SignerError("an Ed25519 signature has 64 bytes".into()))
+    }
+}
+
+fn statement(
+    config: &Config,
+    keystore: &dyn KeyStore,
+    identity: &KeyInfo,
+    log: &LogKey,
+    tls_ca: &[u8],
+    now: Timestamp,
+) -> Result<NodeResponse> {
+    let statement = NodeStatement {
+        version: 1,
+        name: config.name.clone(),
+        identity: identity.id,
+        identity_public: identity.public.clone().context("the identity key has no public half")?,
+        log_origin: log.name().to_owned(),
+        log_key: log.to_string(),
+        tls_ca: Base64::from(tls_ca),
+        issued: now,
+    };
+    let payload = canonical::to_vec(&statement)?;
+    let envelope = Envelope::sign(NODE_STATEMENT_TYPE, payload, identity.id, |m| keystore.sign(&identity.id, m))?;
+    Ok(NodeResponse { envelope: serde_json::to_value(&envelope)? })
+}
+
+fn started(node: &Node) -> Result<Event> {
+    Ok(Event::NodeStarted {
+        version: receipts::version()?,
+        identity: node.identity.id,
+        insecure: node.config.insecure.iter().map(|name| Code::parse(name)).collect::<Result<_, _>>()?,
+        root_source: node.keystore.root_source(),
+        swap: receipts::swap(node.host.swap),
+    })
+}
+
+/// Ends what a restart cut off. Offer keys lived in memory, so nothing of it can be opened any more:
+/// the client submits again by itself.
+async fn finish_interrupted(node: &Arc<Node>) -> Result<()> {
+    let open: Vec<i64> = [JobState::Queued, JobState::Attesting, JobState::Starting, JobState::Running, JobState::Sealing, JobState::Wiping]
+        .map(|state| state as i64)
+        .to_vec();
+    loop {
+        let select = Select { states: open.clone(), limit: 100, ..Select::default() };
+        let jobs: Vec<Held<JobRow>> = node.records.list(select).await?;
+        if jobs.is_empty() {
+            return Ok(());
+        }
+        for mut held in jobs {
+            let launched = held.row.record.state() > JobState::Attesting;
+            let reason = if launched { Reason::EngineLost } else { Reason::Resubmit };
+            let (job, attempt) = (held.row.record.job, held.row.record.attempt());
+            tracing::info!(%job, %attempt, %reason, "ending an attempt that the last stop cut off");
+            if held.row.record.state() != JobState::Wiping {
+                enter(node, &mut held, JobState::Wiping, Reason::Ended).await;
+            }
+            let wipe = ending::wipe(node, job, attempt, None, launched).await;
+            let attempted = Attempted::never(Verdict::of(reason), None);
+            ending::conclude(node, held, &attempted, &wipe).await;
+        }
+    }
+}
+
+/// The operator's key of an empty home.
+async fn first_key(node: &Node) -> Result<Option<ApiKeyText>> {
+    let known: Vec<Held<ApiKeyRecord>> = node.records.list(Select { limit: 1, ..Select::default() }).await?;
+    if !known.is_empty() {
+        return Ok(None);
+    }
+    let (key, _, change, event) =
+        sign_in::compose(node, Role::Operator, "first".to_owned(), node.config.first_key_ms)?;
+    node.persist(vec![change], vec![event]).await;
+    Ok(Some(key))
+}

@@ -1,0 +1,109 @@
+//! The log as the node uses it: commit changes with their events, wait until they are under a checkpoint.
+
+use anyhow::{Context as _, Result};
+use decores_audit::checkpoint::{LogKey, LogSigner};
+use decores_audit::event::{Entry, EntryError, Event};
+use decores_audit::ports::{Batch, Change, Committed, Store, StoreError, TileStore};
+use decores_audit::sequencer::Sequencer;
+use decores_types::{Clock, chain};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+use tokio::sync::{Notify, watch};
+
+/// How long entries gather before a checkpoint is signed over them.
+const GATHER: Duration = Duration::from_millis(10);
+/// How long to wait after a failure.
+const RETRY: Duration = Duration::from_secs(1);
+
+/// The log.
+pub(crate) struct Ledger {
+    pub(crate) store: Arc<dyn Store>,
+    pub(crate) tiles: Arc<dyn TileStore>,
+    pub(crate) key: LogKey,
+    clock: Arc<dyn Clock>,
+    fresh: Arc<Notify>,
+    size: watch::Receiver<u64>,
+    stalled: Arc<AtomicBool>,
+}
+
+impl Ledger {
+    /// Takes up the log where it stands and starts its sequencer, on a thread of its own: tiles are
+    /// written with blocking calls.
+    pub(crate) async fn start(
+        store: Arc<dyn Store>,
+        tiles: Arc<dyn TileStore>,
+        signer: Arc<dyn LogSigner>,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Self> {
+        let key = signer.key().clone();
+        let sequencer = Sequencer::open(Arc::clone(&store), Arc::clone(&tiles), signer)
+            .await
+            .context("failed to take up the log")?;
+        let (size_sender, size) = watch::channel(sequencer.head().size);
+        let fresh = Arc::new(Notify::new());
+        let stalled = Arc::new(AtomicBool::new(false));
+        let (wake, flag) = (Arc::clone(&fresh), Arc::clone(&stalled));
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
+        std::thread::Builder::new()
+            .name("sequencer".to_owned())
+            .spawn(move || runtime.block_on(sequence(sequencer, &wake, &size_sender, &flag)))?;
+        fresh.notify_one();
+        Ok(Self { store, tiles, key, clock, fresh, size, stalled })
+    }
+
+    /// The entries of events that happen now.
+    pub(crate) fn entries(&self, events: &[Event]) -> Result<Vec<Vec<u8>>, EntryError> {
+        let now = self.clock.now();
+        events.iter().map(|event| Entry::new(event.clone(), now).to_bytes()).collect()
+    }
+
+    /// Writes changes and entries as one; durable when it returns.
+    pub(crate) async fn commit(&self, changes: Vec<Change>, entries: Vec<Vec<u8>>) -> Result<Committed, StoreError> {
+        let committed = self.store.commit(Batch { changes, entries }).await?;
+        self.fresh.notify_one();
+        Ok(committed)
+    }
+
+    /// Waits until the entry at `index` is under a signed checkpoint.
+    pub(crate) async fn integrated(&self, index: u64) {
+        let mut size = self.size.clone();
+        // The sender lives as long as the sequencer; should that be gone, the caller's own limit ends the wait.
+        if size.wait_for(|size| *size > index).await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    }
+
+    /// Entries under the newest checkpoint.
+    pub(crate) fn size(&self) -> u64 {
+        *self.size.borrow()
+    }
+
+    /// Whether the last try to extend the log failed.
+    pub(crate) fn is_stalled(&self) -> bool {
+        self.stalled.load(Ordering::Relaxed)
+    }
+}
+
+async fn sequence(mut log: Sequencer, fresh: &Notify, size: &watch::Sender<u64>, stalled: &AtomicBool) {
+    loop {
+        fresh.notified().await;
+        loop {
+            tokio::time::sleep(GATHER).await;
+            match log.integrate().await {
+                Ok(Some(checkpoint)) => {
+                    stalled.store(false, Ordering::Relaxed);
+                    if size.send(checkpoint.size).is_err() {
+                        return;
+                    }
+                }
+                Ok(None) => break,
+                Err(error) => {
+                    stalled.store(true, Ordering::Relaxed);
+                    tracing::error!(error = chain(&error), "failed to extend the log; trying again");
+                    tokio::time::sleep(RETRY).await;
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,160 @@
+//! The node: what its parts share.
+
+use crate::config::Config;
+use crate::ledger::Ledger;
+use crate::offers::Offers;
+use crate::records::Records;
+use crate::slots::Slots;
+use crate::summary::Summary;
+use decores_api::node::NodeResponse;
+use decores_api::{Code, Problem};
+use decores_audit::code::Code as LogCode;
+use decores_audit::event::Event;
+use decores_audit::ports::{Change, StoreError};
+use decores_blobs::BlobStore;
+use decores_detection::{Alert, AlertKind};
+use decores_keys::{Algorithm, EpochKey, IndexKey, KeyInfo, KeyStore, Purpose};
+use decores_launcher::LauncherHandle;
+use decores_sandbox::HostCapabilities;
+use decores_types::{AlertId, Clock, JobId, KeyId, Random, Reason, Timestamp, chain};
+use metrics_exporter_prometheus::PrometheusHandle;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+use tokio::sync::{broadcast, watch};
+
+/// How long to wait before a write that failed is tried again.
+const RETRY: Duration = Duration::from_secs(1);
+
+/// Everything the services act on.
+pub(crate) struct Node {
+    pub(crate) config: Config,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) random: Arc<dyn Random>,
+    pub(crate) started: Timestamp,
+    pub(crate) keystore: Arc<dyn KeyStore>,
+    pub(crate) identity: KeyInfo,
+    pub(crate) index: IndexKey,
+    pub(crate) statement: NodeResponse,
+    pub(crate) records: Records,
+    pub(crate) ledger: Ledger,
+    pub(crate) blobs: BlobStore,
+    pub(crate) launcher: LauncherHandle,
+    pub(crate) host: HostCapabilities,
+    pub(crate) offers: Offers,
+    pub(crate) epoch: Mutex<Arc<EpochKey>>,
+    pub(crate) slots: Slots,
+    /// Jobs that have not ended, and the switch that cancels each.
+    pub(crate) live: Mutex<HashMap<JobId, watch::Sender<Option<Reason>>>>,
+    /// Names jobs whose record changed.
+    pub(crate) changed: broadcast::Sender<JobId>,
+    pub(crate) summary: Summary,
+    pub(crate) metrics: PrometheusHandle,
+    pub(crate) stopping: watch::Sender<bool>,
+}
+
+impl Node {
+    /// Writes changes and events until they are written; see [`Self::persist_entries`].
+    pub(crate) async fn persist(&self, changes: Vec<Change>, events: Vec<Event>) {
+        match self.ledger.entries(&events) {
+            Ok(entries) => self.persist_entries(changes, entries).await,
+            Err(error) => tracing::error!(error = chain(&error), "failed to compose a log entry"),
+        }
+    }
+
+    /// Writes until it is written: used where going on without would lose what was promised.
+    pub(crate) async fn persist_entries(&self, changes: Vec<Change>, entries: Vec<Vec<u8>>) {
+        loop {
+            match self.ledger.commit(changes.clone(), entries.clone()).await {
+                Ok(_) => return,
+                Err(error @ (StoreError::Exists(_) | StoreError::Stale(_) | StoreError::EntryTooLarge(_))) => {
+                    // One task owns each live record, so this is a bug; the record as it stands wins.
+                    tracing::error!(error = chain(&error), "a record was changed from elsewhere");
+                    return;
+                }
+                Err(error) => {
+                    tracing::error!(error = chain(&error), "failed to write state; trying again");
+                    tokio::time::sleep(RETRY).await;
+                }
+            }
+        }
+    }
+
+    /// Raises an alert: a record, an event, a line in the node's log.
+    pub(crate) async fn alert(&self, kind: AlertKind, message: String) {
+        tracing::warn!(kind = kind.as_str(), message, "alert");
+        metrics::counter!("decores_alerts_total", "kind" => kind.as_str()).increment(1);
+        let alert = Alert::new(AlertId::random(&*self.random), kind, message, self.clock.now());
+        let event = alert_raised(&alert);
+        match self.records.insert(alert.id.as_bytes(), None, ALERT_OPEN, &alert) {
+            Ok(change) => {
+                self.persist(vec![change], event.into_iter().collect()).await;
+            }
+            Err(error) => tracing::error!(error = chain(&error), "failed to seal an alert"),
+        }
+    }
+
+    /// Tells a live job to stop; `false` if it is not live.
+    pub(crate) fn cancel(&self, job: JobId, reason: Reason) -> bool {
+        let live = self.live.lock().unwrap_or_else(PoisonError::into_inner);
+        live.get(&job).is_some_and(|switch| switch.send(Some(reason)).is_ok())
+    }
+
+    /// Jobs that have not ended.
+    pub(crate) fn live_jobs(&self) -> usize {
+        self.live.lock().unwrap_or_else(PoisonError::into_inner).len()
+    }
+
+    /// Says that a job's record changed.
+    pub(crate) fn announce(&self, job: JobId) {
+        // Nobody listening is the usual case.
+        let _ = self.changed.send(job);
+    }
+}
+
+/// State of an alert nobody has acknowledged.
+pub(crate) const ALERT_OPEN: i64 = 0;
+/// State of an acknowledged alert.
+pub(crate) const ALERT_ACKNOWLEDGED: i64 = 1;
+
+fn alert_raised(alert: &Alert) -> Option<Event> {
+    let kind = LogCode::parse(alert.kind.as_str()).ok()?;
+    let severity = LogCode::parse(alert.kind.severity().as_str()).ok()?;
+    Some(Event::AlertRaised { alert: alert.id, kind, severity })
+}
+
+/// What happened to a key.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum KeyChange {
+    Created,
+    Retired,
+    Destroyed,
+}
+
+/// The event of a change to a key.
+pub(crate) fn key_event(
+    change: KeyChange,
+    key: KeyId,
+    purpose: Purpose,
+    epoch: u32,
+    algorithm: Algorithm,
+) -> Option<Event> {
+    let purpose = LogCode::parse(&purpose.to_string()).ok()?;
+    let algorithm = LogCode::parse(algorithm.name()).ok()?;
+    Some(match change {
+        KeyChange::Created => Event::KeyCreated { key, purpose, epoch, algorithm },
+        KeyChange::Retired => Event::KeyRetired { key, purpose, epoch, algorithm },
+        KeyChange::Destroyed => Event::KeyDestroyed { key, purpose, epoch, algorithm },
+    })
+}
+
+/// What a client learns when the store fails; the cause goes to the node's own log.
+pub(crate) fn store_problem(error: &StoreError) -> Problem {
+    match error {
+        StoreError::Busy => Problem::new(Code::Unavailable, "too much is waiting to be written"),
+        error => {
+            tracing::error!(error = chain(error), "the store failed");
+            Problem::new(Code::Internal, "the node could not store or read its state")
+        }
+    }
+}

@@ -1,0 +1,190 @@
+//! From an ended attempt to its receipt.
+
+use crate::attempt::Attempted;
+use crate::ending::ENDED_OFFSET;
+use crate::node::Node;
+use crate::records::{Held, JobRow, ReceiptRow};
+use anyhow::{Context as _, Result};
+use decores_audit::code::{Code, Version};
+use decores_audit::event::{self, Event};
+use decores_audit::proof::InclusionProof;
+use decores_audit::receipt::predicate::{self, Predicate};
+use decores_audit::receipt::{ReceiptFile, build};
+use decores_keys::Envelope;
+use decores_sandbox::host::SwapState;
+use decores_sandbox::protocol::Scratch;
+use decores_sandbox::{WipeCategory, WipeRecord};
+use decores_types::{Attempt, Base64, JobId, JobState, Reason, Timestamp};
+
+/// Bytes of an engine's name that stand in a receipt.
+const MAX_ENGINE_NAME: usize = 64;
+
+/// A signed payload and the event that commits to it.
+pub(crate) struct Sealed {
+    pub(crate) envelope: Envelope,
+    pub(crate) event: Event,
+}
+
+/// The id of a receipt's record.
+pub(crate) fn row_id(job: JobId, attempt: Attempt) -> Vec<u8> {
+    [job.as_bytes().as_slice(), &attempt.0.to_be_bytes()].concat()
+}
+
+/// Signs what is said of an attempt.
+pub(crate) fn sign(node: &Node, predicate: Predicate, log_key: &Base64) -> Result<Sealed> {
+    let log_key = log_key.array().context("the job's log key has not 32 bytes")?;
+    let payload = build::payload(predicate.clone())?;
+    let event = build::ended(&predicate, &log_key, &payload);
+    let envelope = build::sign(&*node.keystore, &node.identity.id, payload)?;
+    Ok(Sealed { envelope, event })
+}
+
+/// The receipt as it is handed out: with a proof under the newest checkpoint.
+pub(crate) fn file(node: &Node, receipt: &Held<ReceiptRow>) -> Result<ReceiptFile> {
+    let proof = proof(node, receipt.entry + ENDED_OFFSET)?;
+    Ok(ReceiptFile::new(receipt.row.envelope.clone(), receipt.row.entry.0.clone(), &proof))
+}
+
+/// A proof of one entry under the newest checkpoint.
+pub(crate) fn proof(node: &Node, index: u64) -> Result<InclusionProof> {
+    let note = node.ledger.tiles.checkpoint()?.context("the log has no checkpoint yet")?;
+    let head = decores_audit::checkpoint::Checkpoint::open_strict(&note, &node.ledger.key)?.head();
+    let fetch = |path: &str| node.ledger.tiles.get(path);
+    Ok(InclusionProof::make(&fetch, head, note, index)?)
+}
+
+/// What the receipt says.
+pub(crate) fn predicate(
+    node: &Node,
+    row: &JobRow,
+    attempted: &Attempted,
+    wipe: &WipeRecord,
+) -> Result<Predicate> {
+    let record = &row.record;
+    let finished = attempted.finished.as_ref();
+    let ran = attempted.plan.as_ref().filter(|_| attempted.given.is_some());
+    Ok(Predicate {
+        node: predicate::Node {
+            identity: node.identity.id,
+            version: version()?,
+            log: node.ledger.key.name().to_owned(),
+        },
+        consumer: record.consumer,
+        job: record.job,
+        attempt: record.attempt(),
+        offer: record.offer,
+        spec: row.spec.clone(),
+        program: finished.and_then(|f| f.program),
+        input: finished.and_then(|f| f.input),
+        output: finished.and_then(|f| f.output).filter(|_| row.result_until.is_some()),
+        logs: finished.and_then(|f| f.logs).filter(|_| row.logs_until.is_some()),
+        protection: ran.map(|plan| plan.protection),
+        isolation: isolation(attempted)?,
+        limits: ran.map(|plan| plan.limits),
+        result: predicate::Outcome {
+            state: attempted.verdict.state,
+            reason: attempted.verdict.reason,
+            exit: finished.and_then(|f| f.exit),
+            usage: usage(attempted),
+        },
+        wipe: wipe_record(wipe)?,
+        retained: retained(row)?,
+        insecure: node.config.insecure.iter().map(|name| Code::parse(name)).collect::<Result<_, _>>()?,
+        root_source: node.keystore.root_source(),
+        times: times(row, node.clock.now()),
+        strength: predicate::strengths(),
+        log_key: row.log_key.clone(),
+    })
+}
+
+/// This program's version.
+pub(crate) fn version() -> Result<Version> {
+    Ok(Version::parse(env!("CARGO_PKG_VERSION"))?)
+}
+
+fn isolation(attempted: &Attempted) -> Result<Option<predicate::Isolation>> {
+    let (Some(plan), Some(given)) = (&attempted.plan, &attempted.given) else { return Ok(None) };
+    // An engine that never closed its jail is described as it is: without one.
+    let locked = attempted.locked.as_ref();
+    let engine = locked.map_or("unknown", |l| l.engine.as_str());
+    Ok(Some(predicate::Isolation {
+        user: if given.own_user { predicate::User::Own } else { predicate::User::Shared },
+        namespaces: given.namespaces.iter().map(|n| Code::parse(&n.to_string())).collect::<Result<_, _>>()?,
+        seccomp: locked.is_some_and(|l| l.seccomp),
+        landlock: locked.map_or(0, |l| l.landlock_abi),
+        cgroup: given.cgroup.iter().map(|c| Code::parse(c)).collect::<Result<_, _>>()?,
+        swap: swap(plan.swap),
+        network: predicate::Network::None,
+        engine: engine.chars().take(MAX_ENGINE_NAME).collect(),
+        scratch: match given.scratch {
+            Scratch::TmpfsNoswap => predicate::Scratch::TmpfsNoswap,
+            Scratch::Tmpfs => predicate::Scratch::Tmpfs,
+            Scratch::None => predicate::Scratch::None,
+        },
+    }))
+}
+
+fn usage(attempted: &Attempted) -> Option<predicate::Usage> {
+    let exit = attempted.exit.as_ref()?;
+    let finished = attempted.finished.as_ref();
+    Some(predicate::Usage {
+        wall_ms: finished.map_or(0, |f| f.wall_ms),
+        compile_ms: finished.map_or(0, |f| f.compile_ms),
+        cpu_ms: exit.cpu_ms,
+        memory_bytes: exit.memory_bytes,
+    })
+}
+
+/// The log's word for where pages can go.
+pub(crate) const fn swap(state: SwapState) -> event::Swap {
+    match state {
+        SwapState::None => event::Swap::None,
+        SwapState::Prevented => event::Swap::Prevented,
+        SwapState::Possible => event::Swap::Possible,
+    }
+}
+
+/// The log's word for a category.
+pub(crate) const fn category(category: WipeCategory) -> event::WipeCategory {
+    match category {
+        WipeCategory::Clear => event::WipeCategory::Clear,
+        WipeCategory::PurgeCryptographicErase => event::WipeCategory::PurgeCryptographicErase,
+    }
+}
+
+fn wipe_record(wipe: &WipeRecord) -> Result<predicate::Wipe> {
+    let checks = wipe.checks.iter().map(|check| {
+        let what = Code::parse(&check.what)?;
+        Ok(predicate::WipeCheck { what, category: category(check.category), passed: check.passed })
+    });
+    Ok(predicate::Wipe {
+        standard: wipe.standard.clone(),
+        category: wipe.category().map(category),
+        checks: checks.collect::<Result<_>>()?,
+        complete: wipe.complete,
+        not_covered: wipe.not_covered.clone(),
+    })
+}
+
+fn retained(row: &JobRow) -> Result<Vec<predicate::Retained>> {
+    let mut out = vec![
+        predicate::Retained { what: Code::parse("log-entries")?, until: None },
+        predicate::Retained { what: Code::parse("receipt")?, until: None },
+    ];
+    for (what, until) in [("sealed-logs", row.logs_until), ("sealed-output", row.result_until)] {
+        if until.is_some() {
+            out.push(predicate::Retained { what: Code::parse(what)?, until });
+        }
+    }
+    Ok(out)
+}
+
+fn times(row: &JobRow, now: Timestamp) -> predicate::Times {
+    let attempt = row.record.attempt();
+    let steps = || row.record.steps.iter().filter(move |s| s.attempt == attempt);
+    predicate::Times {
+        queued: steps().find(|s| s.state == JobState::Queued).map_or(now, |s| s.time),
+        started: steps().find(|s| s.reason == Reason::Started).map(|s| s.time),
+        ended: steps().last().map_or(now, |s| s.time),
+    }
+}

@@ -1,0 +1,144 @@
+//! Records as types: sealed on the way to the store, opened on the way back.
+
+use decores_access::ApiKeyRecord;
+use decores_audit::ports::{Change, Record, Select, Store, StoreError, Table};
+use decores_detection::Alert;
+use decores_keys::RowKeys;
+use decores_sandbox::JobRecord;
+use decores_secrets::Zeroizing;
+use decores_types::{Base64, ConsumerId, Digest, JobId, JobSpec, Random, Timestamp};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use std::sync::Arc;
+
+/// A kind of record and its table.
+pub(crate) trait Row: Serialize + DeserializeOwned {
+    /// Where it is kept.
+    const TABLE: Table;
+}
+
+/// A job, as the store keeps it.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct JobRow {
+    pub(crate) record: JobRecord,
+    pub(crate) spec: JobSpec,
+    /// Opens the digests in this job's log entries.
+    pub(crate) log_key: Base64,
+    /// Until when the sealed output is kept; absent where there is none.
+    pub(crate) result_until: Option<Timestamp>,
+    /// Until when the sealed logs are kept; absent where there are none.
+    pub(crate) logs_until: Option<Timestamp>,
+    /// Whether a receipt of an ended attempt is kept, and of which.
+    pub(crate) receipt_attempt: Option<u32>,
+}
+
+/// What an idempotency key stands for.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct SubmissionRow {
+    pub(crate) job: JobId,
+    pub(crate) spec: Digest,
+}
+
+/// A receipt, without the proof that is made when it is asked for.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct ReceiptRow {
+    /// The DSSE envelope.
+    pub(crate) envelope: decores_keys::Envelope,
+    /// The `job.ended` entry.
+    pub(crate) entry: Base64,
+}
+
+/// Bytes the node keeps about itself.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct NodeRow(pub(crate) Base64);
+
+impl Row for JobRow {
+    const TABLE: Table = Table::Jobs;
+}
+impl Row for SubmissionRow {
+    const TABLE: Table = Table::Submissions;
+}
+impl Row for ApiKeyRecord {
+    const TABLE: Table = Table::ApiKeys;
+}
+impl Row for ReceiptRow {
+    const TABLE: Table = Table::Receipts;
+}
+impl Row for Alert {
+    const TABLE: Table = Table::Alerts;
+}
+impl Row for NodeRow {
+    const TABLE: Table = Table::Node;
+}
+
+/// A record that was read, and what an update of it must name.
+#[derive(Clone, Debug)]
+pub(crate) struct Held<T> {
+    pub(crate) row: T,
+    pub(crate) id: Vec<u8>,
+    pub(crate) version: u64,
+    pub(crate) sequence: u64,
+    /// Index of the first log entry of the batch that last wrote it.
+    pub(crate) entry: u64,
+}
+
+/// Typed access to the store.
+pub(crate) struct Records {
+    store: Arc<dyn Store>,
+    keys: RowKeys,
+    random: Arc<dyn Random>,
+}
+
+impl Records {
+    pub(crate) fn new(store: Arc<dyn Store>, keys: RowKeys, random: Arc<dyn Random>) -> Self {
+        Self { store, keys, random }
+    }
+
+    pub(crate) async fn get<T: Row>(&self, id: &[u8]) -> Result<Option<Held<T>>, StoreError> {
+        let record = self.store.get(T::TABLE, id.to_vec()).await?;
+        record.map(|record| self.open(record)).transpose()
+    }
+
+    pub(crate) async fn list<T: Row>(&self, select: Select) -> Result<Vec<Held<T>>, StoreError> {
+        let records = self.store.list(T::TABLE, select).await?;
+        records.into_iter().map(|record| self.open(record)).collect()
+    }
+
+    pub(crate) fn insert<T: Row>(
+        &self,
+        id: &[u8],
+        owner: Option<ConsumerId>,
+        state: i64,
+        row: &T,
+    ) -> Result<Change, StoreError> {
+        let owner = owner.map(|o| o.as_bytes().to_vec()).unwrap_or_default();
+        Ok(Change::Insert { table: T::TABLE, id: id.to_vec(), owner, state, value: self.seal(id, row)? })
+    }
+
+    /// Composes the update of a record, which then counts as one version newer.
+    pub(crate) fn update<T: Row>(&self, held: &mut Held<T>, state: i64) -> Result<Change, StoreError> {
+        let value = self.seal(&held.id, &held.row)?;
+        let change = Change::Update { table: T::TABLE, id: held.id.clone(), expected: held.version, state, value };
+        held.version += 1;
+        Ok(change)
+    }
+
+    fn seal<T: Row>(&self, id: &[u8], row: &T) -> Result<Vec<u8>, StoreError> {
+        let failed = |source| StoreError::Failed { during: "sealing a row", source };
+        let plain = Zeroizing::new(serde_json::to_vec(row).map_err(|e| failed(e.into()))?);
+        self.keys.seal(T::TABLE.name(), id, &plain, &*self.random).map_err(|e| failed(e.into()))
+    }
+
+    fn open<T: Row>(&self, record: Record) -> Result<Held<T>, StoreError> {
+        let failed = |source| StoreError::Failed { during: "opening a row", source };
+        let plain = self.keys.open(T::TABLE.name(), &record.id, &record.value).map_err(|e| failed(e.into()))?;
+        let row = serde_json::from_slice(&plain).map_err(|e| failed(e.into()))?;
+        Ok(Held { row, id: record.id, version: record.version, sequence: record.sequence, entry: record.entry })
+    }
+}
+
+/// The number that a job's record is selected by.
+pub(crate) fn job_state(row: &JobRow) -> i64 {
+    row.record.state() as i64
+}

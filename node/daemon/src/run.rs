@@ -1,0 +1,178 @@
+//! Running the node in the foreground.
+
+use crate::args::{Common, Run};
+use crate::boot::{Booted, Root, World, boot};
+use crate::config::{self, Config};
+use crate::home::Home;
+use crate::node::Node;
+use crate::service::Api;
+use crate::upkeep;
+use anyhow::{Context as _, Result};
+use decores_audit::code::Code;
+use decores_audit::event::Event;
+use decores_http::{router, server};
+use decores_keys::RootSource;
+use decores_launcher::{Launcher, LauncherConfig};
+use decores_secrets::{Arena, forbid_core_dumps};
+use decores_system::{SystemClock, SystemRandom};
+use decores_telemetry::{Format, LOG_FORMAT_ENV};
+use decores_types::Reason;
+use decores_types::job::EngineKind;
+use std::io::Write as _;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::{Arc, PoisonError};
+use std::time::Duration;
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+
+/// File name of the wasm engine, beside this program.
+const WASM_ENGINE: &str = "decores-engine-wasm";
+/// How long jobs get to end when the node stops.
+const STOP_PATIENCE: Duration = Duration::from_secs(20);
+
+/// Forks the launcher. Nothing may have started a thread before.
+pub(crate) fn fork_launcher(config: &Config, home: &Home) -> Result<Launcher> {
+    let own = std::env::current_exe().context("failed to find this program's own file")?;
+    let engine: PathBuf = own.with_file_name(WASM_ENGINE);
+    if !engine.is_file() {
+        anyhow::bail!("`{}` is missing; build or install it beside decoresd", engine.display());
+    }
+    let sandbox = &config.sandbox;
+    let max = sandbox.max_limits;
+    Launcher::fork(LauncherConfig {
+        engines: vec![(EngineKind::Wasm, engine)],
+        jails: home.jails(),
+        first_uid: sandbox.first_uid,
+        slots: u32::try_from(sandbox.slots)?,
+        max_limits: max,
+        max_deadline_ms: max.wall_ms.saturating_add(max.compile_ms).saturating_add(sandbox.overhead_ms),
+    })
+    .context("failed to start the launcher")
+}
+
+/// `decoresd run`.
+pub(crate) fn run(flags: &Run) -> Result<ExitCode> {
+    let home = Home::open(&flags.common.home)?;
+    let config = config::load(home.path(), flags.common.config.as_deref(), Some(flags))?;
+    let launcher = fork_launcher(&config, &home)?;
+    forbid_core_dumps().context("failed to forbid core dumps")?;
+    let arena = Arena::global().context("failed to lock memory for secrets")?;
+    let format = std::env::var(LOG_FORMAT_ENV).ok();
+    decores_telemetry::init("info", Format::resolve(false, format.as_deref()));
+    tracing::debug!(secrets = ?arena.kind(), launcher = launcher.pid(), "prepared");
+    let credentials = std::env::var_os("CREDENTIALS_DIRECTORY").map(PathBuf::from);
+    let root = Root::choose(&config.root, &home, credentials.as_deref())?;
+    let world = World {
+        clock: Arc::new(SystemClock::default()),
+        random: Arc::new(SystemRandom),
+        launcher: launcher.connect()?,
+    };
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    runtime.block_on(serve(config, home, root, world))?;
+    runtime.shutdown_timeout(Duration::from_secs(1));
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn serve(config: Config, home: Home, root: Root, world: World) -> Result<()> {
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    let listener = TcpListener::bind(config.listen)
+        .await
+        .with_context(|| format!("failed to listen on {}; is another node running?", config.listen))?;
+    let address = listener.local_addr()?;
+    let Booted { node, authority, first_key } = boot(config, &home, root, world).await?;
+    let tls = server::tls_config(Arc::new(authority.resolver()))?;
+    let router = router::router(Arc::new(Api(Arc::clone(&node))), node.config.http);
+    let upkeep = tokio::spawn(upkeep::run(Arc::clone(&node), Arc::clone(&authority)));
+    let mut stopping = node.stopping.subscribe();
+    let serving = tokio::spawn(server::serve(listener, tls, router, node.config.http, async move {
+        // An error means that the node is gone, which is a reason to stop as well.
+        let _ = stopping.wait_for(|stopping| *stopping).await;
+    }));
+    announce(&node, &home, address, first_key.as_ref().map(|key| key.expose()))?;
+    tokio::select! {
+        _ = interrupt.recv() => {}
+        _ = terminate.recv() => {}
+    }
+    eprintln!("stopping: jobs that run are cancelled and wiped");
+    stop(&node).await;
+    let _ = serving.await;
+    let _ = upkeep.await;
+    Ok(())
+}
+
+/// Tells whoever started the node where it is and how to log in.
+fn announce(node: &Node, home: &Home, address: std::net::SocketAddr, first_key: Option<&str>) -> Result<()> {
+    let mut out = std::io::stdout().lock();
+    eprintln!("node `{}` {}", node.config.name, node.identity.id);
+    eprintln!("home  {}", home.path().display());
+    eprintln!("root  {}", explain(node.keystore.root_source()));
+    eprintln!("api   https://{address}");
+    for name in &node.config.insecure {
+        eprintln!("warning: `{name}` is set: it is in the log and in every receipt");
+    }
+    match first_key {
+        Some(key) => {
+            eprintln!("\nThis is shown once. To use the node, log in with:");
+            writeln!(out, "decores login https://{address} --identity {} --api-key {key}", node.identity.id)?;
+        }
+        None => writeln!(out, "decores login https://{address} --identity {}", node.identity.id)?,
+    }
+    out.flush()?;
+    Ok(())
+}
+
+/// Where the keystore's root lies, for people.
+pub(crate) const fn explain(source: RootSource) -> &'static str {
+    match source {
+        RootSource::Passphrase => "from a passphrase",
+        RootSource::Credential => "from a systemd credential",
+        RootSource::BesideData => "beside the data: whoever takes the disk takes the keys (`decores doctor` says how to mend it)",
+        RootSource::Volatile => "nowhere: the keys end with this process",
+    }
+}
+
+/// Cancels what runs, waits for its wipe, and says goodbye in the log.
+async fn stop(node: &Arc<Node>) {
+    node.stopping.send_replace(true);
+    let jobs: Vec<_> = node.live.lock().unwrap_or_else(PoisonError::into_inner).keys().copied().collect();
+    for job in jobs {
+        node.cancel(job, Reason::ByOperator);
+    }
+    let mut changed = node.changed.subscribe();
+    let ended = async {
+        while node.live_jobs() > 0 {
+            // A lagging listener looks again, which is all that is needed.
+            let _ = changed.recv().await;
+        }
+    };
+    if tokio::time::timeout(STOP_PATIENCE, ended).await.is_err() {
+        tracing::error!("some jobs did not end in time; the next start ends them");
+    }
+    upkeep::summarise(node).await;
+    if let Ok(reason) = Code::parse("signal") {
+        node.persist(Vec::new(), vec![Event::NodeStopped { reason }]).await;
+    }
+    let size = node.ledger.store.size().await.unwrap_or(0);
+    if size > 0 {
+        let integrated = node.ledger.integrated(size - 1);
+        if tokio::time::timeout(STOP_PATIENCE, integrated).await.is_err() {
+            tracing::error!("the last entries are stored but not yet under a checkpoint; the next start does that");
+        }
+    }
+}
+
+/// `decoresd config-check`.
+pub(crate) fn config_check(common: &Common) -> Result<ExitCode> {
+    match config::load(&common.home, common.config.as_deref(), None) {
+        Ok(config) => {
+            println!("the configuration is good; the node would listen on {}", config.listen);
+            Ok(ExitCode::SUCCESS)
+        }
+        Err(error) => {
+            eprintln!("error: {error:#}\n\nhint: the commented defaults are:\n\n{}", config::DEFAULT);
+            Ok(ExitCode::from(2))
+        }
+    }
+}

@@ -1,0 +1,186 @@
+//! Reading and stopping one's own jobs.
+
+use super::sign_in;
+use crate::blobs::names;
+use crate::ending::ENDED_OFFSET;
+use crate::node::{Node, store_problem};
+use crate::receipts;
+use crate::records::{Held, JobRow, ReceiptRow, job_state};
+use decores_access::{ActionType, Permit, Principal, Refusal, action};
+use decores_api::jobs::{Job, JobStep};
+use decores_api::{Code, Page, Problem};
+use decores_audit::ports::Select;
+use decores_http::{Failure, SealedFile};
+use decores_types::{Attempt, JobId, Reason, Timestamp};
+use std::time::Duration;
+use tokio::time::{Instant, timeout_at};
+
+/// Longest a receipt may wait for the log's next checkpoint.
+const RECEIPT_PATIENCE: Duration = Duration::from_secs(30);
+
+/// Finds a job for somebody who may do `A` with it. Another consumer's does not exist.
+async fn find<A: ActionType>(node: &Node, who: &Principal, job: JobId) -> Result<(Held<JobRow>, Permit<A>), Problem> {
+    let held: Option<Held<JobRow>> = node.records.get(job.as_bytes()).await.map_err(|e| store_problem(&e))?;
+    let refuse = |refusal: Refusal| Failure::from(refusal).0;
+    let Some(held) = held else { return Err(refuse(Refusal::NotFound(A::ACTION))) };
+    match who.permit_on::<A>(held.row.record.consumer) {
+        Ok(permit) => Ok((held, permit)),
+        Err(refusal) => {
+            sign_in::refused(node, who, refusal).await;
+            Err(refuse(refusal))
+        }
+    }
+}
+
+/// A job as its owner sees it.
+pub(crate) fn wire(row: &JobRow, now: Timestamp) -> Job {
+    let record = &row.record;
+    let reason = record.last().map_or(Reason::Accepted, |step| step.reason);
+    let kept = |until: Option<Timestamp>| until.is_some_and(|until| now < until);
+    Job {
+        job: record.job,
+        consumer: record.consumer,
+        attempt: record.attempt(),
+        state: record.state(),
+        reason,
+        explanation: reason.explain().to_owned(),
+        steps: record
+            .steps
+            .iter()
+            .map(|s| JobStep { attempt: s.attempt, state: s.state, reason: s.reason, time: s.time })
+            .collect(),
+        result: record.state().is_final() && kept(row.result_until),
+        logs: record.state().is_final() && kept(row.logs_until),
+        receipt: row.receipt_attempt == Some(record.attempt().0),
+        resubmit: record.may_resubmit(),
+    }
+}
+
+pub(crate) async fn list(
+    node: &Node,
+    permit: &Permit<action::ReadJob>,
+    cursor: Option<&str>,
+    limit: usize,
+) -> Result<Page<Job>, Problem> {
+    let before = cursor.map(str::parse).transpose();
+    let before = before.map_err(|_| Problem::new(Code::Malformed, "`cursor` is not one that this node gave"))?;
+    let owner = Some(permit.consumer().as_bytes().to_vec());
+    let select = Select { owner, before, limit: limit + 1, ..Select::default() };
+    let mut held: Vec<Held<JobRow>> = node.records.list(select).await.map_err(|e| store_problem(&e))?;
+    let more = held.len() > limit;
+    held.truncate(limit);
+    let next = held.last().filter(|_| more).map(|last| last.sequence.to_string());
+    let now = node.clock.now();
+    Ok(Page { items: held.iter().map(|h| wire(&h.row, now)).collect(), next })
+}
+
+pub(crate) async fn show(
+    node: &Node,
+    who: &Principal,
+    job: JobId,
+    after: Option<usize>,
+    wait: Duration,
+) -> Result<Job, Problem> {
+    let deadline = Instant::now() + wait;
+    // Subscribed before the first look, so that no change falls between.
+    let mut changed = node.changed.subscribe();
+    let mut stopping = node.stopping.subscribe();
+    loop {
+        let (held, _) = find::<action::ReadJob>(node, who, job).await?;
+        let news = after.is_none_or(|seen| held.row.record.steps.len() > seen);
+        if news || Instant::now() >= deadline {
+            return Ok(wire(&held.row, node.clock.now()));
+        }
+        let change = async { while matches!(changed.recv().await, Ok(other) if other != job) {} };
+        tokio::select! {
+            _ = timeout_at(deadline, change) => {}
+            _ = stopping.wait_for(|stopping| *stopping) => return Ok(wire(&held.row, node.clock.now())),
+        }
+    }
+}
+
+pub(crate) async fn cancel(node: &Node, who: &Principal, job: JobId) -> Result<Job, Problem> {
+    let (held, _) = find::<action::CancelJob>(node, who, job).await?;
+    if held.row.record.state().is_final() || !node.cancel(job, Reason::ByConsumer) {
+        return Err(Problem::new(Code::StateConflict, format!("the job is {}", held.row.record.state())));
+    }
+    Ok(wire(&held.row, node.clock.now()))
+}
+
+/// Which sealed file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum What {
+    Output,
+    Logs,
+}
+
+pub(crate) async fn sealed(node: &Node, who: &Principal, job: JobId, what: What) -> Result<SealedFile, Problem> {
+    let (held, _) = find::<action::ReadJob>(node, who, job).await?;
+    let record = &held.row.record;
+    if !record.state().is_final() {
+        return Err(Problem::new(Code::StateConflict, format!("the job is still {}", record.state())));
+    }
+    let names = names(job, record.attempt());
+    let (until, name) = match what {
+        What::Output => (held.row.result_until, names.output),
+        What::Logs => (held.row.logs_until, names.logs),
+    };
+    let Some(until) = until else {
+        let problem = Problem::new(Code::StateConflict, format!("the job ended as {} without it", record.state()));
+        return Err(problem.hint("`decores job show` says why it ended, `decores job logs` what the program wrote"));
+    };
+    let gone = || Problem::new(Code::Gone, "it was removed, or its time is over");
+    if node.clock.now() >= until {
+        return Err(gone());
+    }
+    let file = node.blobs.open(&name).map_err(|_| gone())?;
+    let length = file.metadata().map_err(|_| gone())?.len();
+    Ok(SealedFile { file, length })
+}
+
+pub(crate) async fn delete_result(node: &Node, who: &Principal, job: JobId) -> Result<(), Problem> {
+    let (mut held, _) = find::<action::DeleteResult>(node, who, job).await?;
+    if !held.row.record.state().is_final() {
+        return Err(Problem::new(Code::StateConflict, format!("the job is still {}", held.row.record.state())));
+    }
+    remove_results(node, &mut held).await
+}
+
+/// Deletes an ended job's sealed files and notes it in its record.
+pub(crate) async fn remove_results(node: &Node, held: &mut Held<JobRow>) -> Result<(), Problem> {
+    let names = names(held.row.record.job, held.row.record.attempt());
+    for name in [names.output, names.logs] {
+        node.blobs.delete(&name).map_err(|error| {
+            tracing::error!(%error, "failed to delete a sealed result");
+            Problem::new(Code::Internal, "the node could not delete it")
+        })?;
+    }
+    let now = node.clock.now();
+    for until in [&mut held.row.result_until, &mut held.row.logs_until] {
+        *until = until.map(|until| until.min(now));
+    }
+    let state = job_state(&held.row);
+    let change = node.records.update(held, state).map_err(|e| store_problem(&e))?;
+    node.persist(vec![change], Vec::new()).await;
+    Ok(())
+}
+
+pub(crate) async fn receipt(node: &Node, who: &Principal, job: JobId) -> Result<Vec<u8>, Problem> {
+    let (held, _) = find::<action::ReadJob>(node, who, job).await?;
+    let Some(attempt) = held.row.receipt_attempt else {
+        let state = held.row.record.state();
+        return Err(Problem::new(Code::StateConflict, format!("the job is {state}; its receipt comes when it ends")));
+    };
+    let receipt: Option<Held<ReceiptRow>> =
+        node.records.get(&receipts::row_id(job, Attempt(attempt))).await.map_err(|e| store_problem(&e))?;
+    let receipt = receipt.ok_or_else(|| Problem::new(Code::Gone, "the receipt is no longer kept"))?;
+    let integrated = node.ledger.integrated(receipt.entry + ENDED_OFFSET);
+    if tokio::time::timeout(RECEIPT_PATIENCE, integrated).await.is_err() {
+        return Err(Problem::new(Code::Unavailable, "the log has not taken in the receipt yet"));
+    }
+    let file = receipts::file(node, &receipt).and_then(|file| Ok(file.to_bytes()?));
+    file.map_err(|error| {
+        tracing::error!(%job, error = format!("{error:#}"), "failed to complete a receipt");
+        Problem::new(Code::Internal, "the node could not complete the receipt")
+    })
+}
