@@ -3,6 +3,7 @@
 //! No `/proc`, no `/dev`, no `/etc`, no programs. Everything but the scratch is read-only.
 
 use crate::syscall::{mount, pivot_here, restrict_mount};
+use std::ffi::CStr;
 use std::fs;
 use std::io;
 use std::os::unix::fs::symlink;
@@ -14,6 +15,8 @@ const LIBRARIES: [&str; 5] = ["usr/lib", "usr/lib64", "lib", "lib64", "nix/store
 pub(crate) const ENGINE: &str = "/engine";
 /// Where the scratch lies inside.
 pub(crate) const SCRATCH: &str = "/scratch";
+/// The same, as an argument of the engine's.
+pub(crate) const SCRATCH_ARGUMENT: &CStr = c"/scratch";
 
 /// One jail.
 pub(crate) struct Root<'a> {

@@ -5,7 +5,7 @@
 //! has, and only then lets it go on.
 
 use crate::cgroup::JobCgroup;
-use crate::root::{ENGINE, Root};
+use crate::root::{ENGINE, Root, SCRATCH_ARGUMENT};
 use crate::syscall::{self, Side};
 use decores_sandbox::protocol::{FD_EVENTS, FD_JOB, FD_LOGS, FD_OUTPUT, FD_PAYLOAD, Given, Scratch};
 use decores_sandbox::{IsolationPlan, Namespace, UserPlan};
@@ -222,8 +222,13 @@ fn prepare(start: &Start<'_>, ends: &mut (File, File)) -> Step<std::convert::Inf
     // Fails, and ends this process, if the launcher died before the line above.
     ends.1.write_all(&[READY]).map_err(at("reporting"))?;
     wait(&mut ends.0).map_err(at("waiting for the launcher"))?;
-    let program = if in_root { Path::new(ENGINE) } else { start.engine };
-    Err(("starting the engine", syscall::execute(program, c"/engine")))
+    // Its one argument is the scratch, where it has one.
+    let error = if in_root {
+        syscall::execute(Path::new(ENGINE), &[c"/engine", SCRATCH_ARGUMENT])
+    } else {
+        syscall::execute(start.engine, &[c"/engine"])
+    };
+    Err(("starting the engine", error))
 }
 
 fn enter_root(start: &Start<'_>) -> Step<()> {

@@ -258,9 +258,9 @@ pub(crate) fn pipe() -> io::Result<(OwnedFd, OwnedFd)> {
 }
 
 /// Replaces this process; returns only on failure. The environment is empty.
-pub(crate) fn execute(path: &Path, name: &CStr) -> io::Error {
+pub(crate) fn execute(path: &Path, arguments: &[&CStr]) -> io::Error {
     let Ok(path) = text(path) else { return io::ErrorKind::InvalidInput.into() };
-    let argv = [name.as_ptr(), ptr::null()];
+    let argv: Vec<_> = arguments.iter().map(|a| a.as_ptr()).chain([ptr::null()]).collect();
     let env = [ptr::null()];
     // SAFETY: both lists end with null and hold live C strings.
     unsafe { libc::execve(path.as_ptr(), argv.as_ptr(), env.as_ptr()) };

@@ -50,9 +50,9 @@ fn record(row: &Row<'_>) -> rusqlite::Result<Record> {
         id: row.get(0)?,
         owner: row.get(1)?,
         state: row.get(2)?,
-        version: row.get(3)?,
-        sequence: row.get(4)?,
-        entry: row.get(5)?,
+        version: unsigned(row, 3)?,
+        sequence: unsigned(row, 4)?,
+        entry: unsigned(row, 5)?,
         value: row.get(6)?,
     })
 }
@@ -71,7 +71,7 @@ pub(crate) fn list(db: &Connection, table: Table, select: &Select) -> rusqlite::
     }
     if let Some(before) = select.before {
         sql.push_str(" AND sequence < ?");
-        values.push(Value::from(i64::try_from(before).unwrap_or(i64::MAX)));
+        values.push(Value::from(signed(before)));
     }
     if !select.states.is_empty() {
         let marks = vec!["?"; select.states.len()].join(", ");
@@ -90,7 +90,17 @@ pub(crate) fn entries(db: &Connection, from: u64, most: usize) -> rusqlite::Resu
 }
 
 pub(crate) fn size(db: &Connection) -> rusqlite::Result<u64> {
-    db.prepare_cached("SELECT coalesce(max(idx) + 1, 0) FROM log_entries")?.query_row([], |row| row.get(0))
+    db.prepare_cached("SELECT coalesce(max(idx) + 1, 0) FROM log_entries")?.query_row([], |row| unsigned(row, 0))
+}
+
+/// SQLite's integers are signed; none of ours is negative, or large enough for that to matter.
+pub(crate) fn signed(number: u64) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
+}
+
+pub(crate) fn unsigned(row: &Row<'_>, at: usize) -> rusqlite::Result<u64> {
+    let number: i64 = row.get(at)?;
+    u64::try_from(number).map_err(|_| rusqlite::Error::IntegralValueOutOfRange(at, number))
 }
 
 fn limit(asked: usize) -> i64 {

@@ -1,5 +1,6 @@
 //! The one thread that writes, and group commit.
 
+use crate::read::{signed, unsigned};
 use crate::{OpenError, failed};
 use decores_audit::event::MAX_ENTRY;
 use decores_audit::ports::{Batch, Change, Committed, StoreError};
@@ -31,7 +32,7 @@ impl Writer {
     pub(crate) fn start(db: Connection, path: &Path) -> Result<Self, OpenError> {
         let failed = |source| OpenError::Sqlite { path: path.to_owned(), source };
         let next = crate::read::size(&db).map_err(failed)?;
-        let count: u64 = db.query_row("SELECT count(*) FROM log_entries", [], |row| row.get(0)).map_err(failed)?;
+        let count = db.query_row("SELECT count(*) FROM log_entries", [], |row| unsigned(row, 0)).map_err(failed)?;
         if count != next {
             return Err(OpenError::Gaps(path.to_owned()));
         }
@@ -124,23 +125,25 @@ impl Log {
 
 fn write(db: &Connection, batch: &Batch, next: u64) -> Result<Committed, StoreError> {
     for change in &batch.changes {
-        apply(db, change, next)?;
+        apply(db, change, signed(next))?;
     }
     let failed = |e| failed("appending to the log", e);
     let mut append = db.prepare_cached("INSERT INTO log_entries (idx, entry) VALUES (?1, ?2)").map_err(failed)?;
     for (index, entry) in (next..).zip(&batch.entries) {
-        append.execute(params![index, entry]).map_err(failed)?;
+        append.execute(params![signed(index), entry]).map_err(failed)?;
     }
     Ok(Committed { first_entry: next })
 }
 
-fn apply(db: &Connection, change: &Change, entry: u64) -> Result<(), StoreError> {
+fn apply(db: &Connection, change: &Change, entry: i64) -> Result<(), StoreError> {
     let failed = |e| failed("changing a record", e);
     match change {
         Change::Insert { table, id, owner, state, value } => {
-            let sql = "INSERT INTO records (tbl, id, owner, state, version, entry, value) VALUES (?1, ?2, ?3, ?4, 1, ?5, ?6)";
-            let inserted =
-                db.prepare_cached(sql).and_then(|mut s| s.execute(params![table.name(), id, owner, state, entry, value]));
+            let sql =
+                "INSERT INTO records (tbl, id, owner, state, version, entry, value) VALUES (?1, ?2, ?3, ?4, 1, ?5, ?6)";
+            let inserted = db
+                .prepare_cached(sql)
+                .and_then(|mut s| s.execute(params![table.name(), id, owner, state, entry, value]));
             match inserted {
                 Ok(_) => Ok(()),
                 Err(e) if e.sqlite_error_code() == Some(ErrorCode::ConstraintViolation) => {
@@ -152,8 +155,9 @@ fn apply(db: &Connection, change: &Change, entry: u64) -> Result<(), StoreError>
         Change::Update { table, id, expected, state, value } => {
             let sql = "UPDATE records SET state = ?4, value = ?5, version = version + 1, entry = ?6
                        WHERE tbl = ?1 AND id = ?2 AND version = ?3";
-            let updated =
-                db.prepare_cached(sql).and_then(|mut s| s.execute(params![table.name(), id, expected, state, value, entry]));
+            let updated = db
+                .prepare_cached(sql)
+                .and_then(|mut s| s.execute(params![table.name(), id, signed(*expected), state, value, entry]));
             if updated.map_err(failed)? == 1 { Ok(()) } else { Err(StoreError::Stale(*table)) }
         }
         Change::Delete { table, id } => {

@@ -10,6 +10,8 @@
 //! | 6 | the sealed output, written |
 //! | 7 | the sealed logs, written |
 //!
+//! Its one argument is the scratch folder, where it has one. Standard input and output lie in memory files.
+//!
 //! The last event is [`EngineEvent::Finished`]; an engine that ends without it is lost.
 
 use crate::host::Namespace;

@@ -129,7 +129,13 @@ pub const RUN: &[Call] = &[
         libc::SYS_fcntl,
         When::OneOf {
             argument: 1,
-            values: &[libc::F_GETFD as u64, libc::F_SETFD as u64, libc::F_GETFL as u64, libc::F_SETFL as u64, libc::F_DUPFD_CLOEXEC as u64],
+            values: &[
+                libc::F_GETFD as u64,
+                libc::F_SETFD as u64,
+                libc::F_GETFL as u64,
+                libc::F_SETFL as u64,
+                libc::F_DUPFD_CLOEXEC as u64,
+            ],
         },
         "modes of the guest's files, and copies of their descriptors",
     ),

@@ -100,7 +100,7 @@ impl Compiler {
             return Err(Stop::job(Reason::LimitCompile, "compiling took longer than its limit"));
         }
         match self.read_answer() {
-            Err(Stop::Engine(EngineError::Io(_, e))) if e.kind() == io::ErrorKind::UnexpectedEof => Err(self.lost()),
+            Err(Stop::Engine(EngineError::Io(..))) => Err(self.lost()),
             other => other,
         }
     }
@@ -122,7 +122,7 @@ impl Compiler {
         let mut body = Vec::new();
         body.try_reserve_exact(length as usize)
             .map_err(|_| Stop::job(Reason::LimitCompile, "the compiled program is too large"))?;
-        self.stream.by_ref().take(length).read_to_end(&mut body).map_err(&failed)?;
+        (&mut self.stream).take(length).read_to_end(&mut body).map_err(&failed)?;
         if body.len() as u64 != length {
             return Err(failed(io::ErrorKind::UnexpectedEof.into()).into());
         }

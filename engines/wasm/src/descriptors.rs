@@ -167,3 +167,9 @@ pub(crate) fn close_jobs() -> io::Result<()> {
     }
     Ok(())
 }
+
+/// A file that would grow too large gives an error instead of a signal.
+pub(crate) fn ignore_file_size_signal() {
+    // SAFETY: sets a constant disposition.
+    unsafe { libc::signal(libc::SIGXFSZ, libc::SIG_IGN) };
+}

@@ -1,7 +1,7 @@
 //! One client of one node.
 
 use crate::connection::{PageRequest, path};
-use crate::{ApiKey, ClientError, Connection, Home, JobRecord, Login, NodeUrl};
+use crate::{ApiKey, ClientError, Connection, Home, JobRecord, Login, NodeUrl, Prepared, Terms};
 use decores_api::admin::{Alert, ApiKey as ApiKeyInfo, ApiKeyCreated, ApiKeyRequest, Key};
 use decores_api::jobs::Job;
 use decores_api::node::Status;
@@ -37,6 +37,11 @@ impl Client {
     /// The node we are logged in to.
     pub const fn login(&self) -> &Login {
         &self.login
+    }
+
+    /// A new job for this node, not submitted yet.
+    pub fn draft(&self, input: &Prepared, terms: &Terms) -> Result<JobRecord, ClientError> {
+        JobRecord::new(self.login.identity, input, terms, self.random.as_ref())
     }
 
     /// What the node is doing.

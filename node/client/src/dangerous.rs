@@ -47,7 +47,7 @@ impl ServerCertVerifier for AnyCertificate {
         _cert: &CertificateDer<'_>,
         _dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        Err(PeerMisbehaved::ServerAttemptedDowngradeToTls12WhenTls13WasNegotiated.into())
+        Err(PeerMisbehaved::AttemptedDowngradeToTls12WhenTls13IsSupported.into())
     }
 
     fn verify_tls13_signature(

@@ -12,7 +12,7 @@ use decores_types::digest::Hasher;
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Read};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// Largest program that is sent.
@@ -64,12 +64,13 @@ impl Source {
                 Ok(0) => return Ok(()),
                 Ok(n) => take(buffer.get(..n).unwrap_or_default())?,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(failed("read", std::path::Path::new(&self.name()))(error)),
+                Err(error) => return Err(failed("read", Path::new(&self.name()))(error)),
             }
         }
     }
 
-    fn measure(&self) -> Result<Item, ClientError> {
+    /// Reads it once, for its size and digest. Blocks.
+    pub fn measure(&self) -> Result<Item, ClientError> {
         let (mut hasher, mut size) = (Hasher::new(), 0_u64);
         self.each(|bytes| {
             hasher.update(bytes);
@@ -90,6 +91,36 @@ impl Source {
         })?;
         if left == 0 && hasher.finish() == item.sha256.0 { Ok(()) } else { Err(changed()) }
     }
+}
+
+/// The files below a folder, by their path in it. Links and devices are refused: what is sent is what is seen.
+pub fn folder(path: &Path) -> Result<BTreeMap<RelPath, Source>, ClientError> {
+    let mut files = BTreeMap::new();
+    add_folder(path, "", &mut files)?;
+    Ok(files)
+}
+
+fn add_folder(folder: &Path, prefix: &str, files: &mut BTreeMap<RelPath, Source>) -> Result<(), ClientError> {
+    for entry in std::fs::read_dir(folder).map_err(failed("read", folder))? {
+        let entry = entry.map_err(failed("read", folder))?;
+        let path = entry.path();
+        let refused = |why: &str| ClientError::Input(format!("{} {why}", path.display()));
+        let name = entry.file_name().into_string().map_err(|_| refused("has a name that is not UTF-8"))?;
+        // Checked before descending, so that depth is bounded too.
+        let inside = RelPath::parse(&format!("{prefix}{name}")).map_err(|e| ClientError::Input(e.to_string()))?;
+        let kind = entry.file_type().map_err(failed("read", &path))?;
+        if kind.is_dir() {
+            add_folder(&path, &format!("{inside}/"), files)?;
+        } else if kind.is_file() {
+            files.insert(inside, Source::File(path));
+        } else {
+            return Err(refused("is neither a file nor a folder; links are not followed"));
+        }
+        if files.len() > MAX_FILES {
+            return Err(ClientError::Input(format!("{} holds more than {MAX_FILES} files", folder.display())));
+        }
+    }
+    Ok(())
 }
 
 /// What a job is given.
@@ -232,6 +263,32 @@ mod tests {
             std::fs::write(&path, after).unwrap();
             assert!(matches!(prepared.read_input(|_| Ok(())), Err(ClientError::Changed(_))), "{after}");
         }
+    }
+
+    #[test]
+    fn a_folder_gives_its_files_sorted() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::create_dir(folder.path().join("b")).unwrap();
+        for name in ["c", "a", "b/z", "b/y"] {
+            std::fs::write(folder.path().join(name), name).unwrap();
+        }
+        let files = super::folder(folder.path()).unwrap();
+        assert_eq!(files.keys().map(RelPath::as_str).collect::<Vec<_>>(), ["a", "b/y", "b/z", "c"]);
+    }
+
+    #[test]
+    fn links_sockets_and_odd_names_in_a_folder_are_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let link = folder.path().join("link");
+        std::os::unix::fs::symlink("/etc/passwd", &link).unwrap();
+        assert!(matches!(super::folder(folder.path()), Err(ClientError::Input(_))));
+        std::fs::remove_file(&link).unwrap();
+        let socket = std::os::unix::net::UnixListener::bind(folder.path().join("socket")).unwrap();
+        assert!(super::folder(folder.path()).is_err());
+        drop(socket);
+        std::fs::remove_file(folder.path().join("socket")).unwrap();
+        std::fs::write(folder.path().join("a\\b"), "").unwrap();
+        assert!(super::folder(folder.path()).is_err());
     }
 
     #[test]

@@ -115,17 +115,19 @@ struct Ends {
 type LaunchFailure = Box<dyn std::error::Error + Send + Sync>;
 
 async fn launch(node: &Node, plan: &IsolationPlan) -> Result<(Launched, Ends), LaunchFailure> {
-    let names = crate::blobs::names(plan.job, plan.attempt);
+    let names = crate::blobs::names(plan.job, plan.attempt)?;
     let (job, job_end) = StdStream::pair()?;
     let (events, events_end) = StdStream::pair()?;
     job.set_nonblocking(true)?;
     events.set_nonblocking(true)?;
-    let output = node.blobs.create(&names.output)?;
-    let logs = node.blobs.create(&names.logs)?;
+    // The launcher bounds what an engine may write; these writers only name and keep it.
+    let output = node.blobs.create(&names.output, u64::MAX)?;
+    let logs = node.blobs.create(&names.logs, u64::MAX)?;
+    let payload = node.blobs.open_blob(&names.payload)?.ok_or("the sealed payload is gone")?;
     let descriptors = EngineDescriptors {
         job: job_end.into(),
         events: events_end.into(),
-        payload: OwnedFd::from(node.blobs.open(&names.payload)?),
+        payload: OwnedFd::from(payload),
         output: OwnedFd::from(output.file().try_clone()?),
         logs: OwnedFd::from(logs.file().try_clone()?),
     };

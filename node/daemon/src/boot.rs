@@ -97,9 +97,14 @@ impl Root {
         if home.database().exists() {
             bail!("`{}` is gone, but the state it opens is there; restore the keystore", folder.display());
         }
-        std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&folder)?;
+        make_folder(&folder)?;
         FileKeyStore::create(&folder, input(), random).context("failed to make the keystore")
     }
+}
+
+fn make_folder(path: &Path) -> Result<()> {
+    let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path);
+    made.with_context(|| format!("failed to make `{}`", path.display()))
 }
 
 fn passphrase(file: &Path) -> Result<Secret> {
@@ -118,6 +123,7 @@ pub(crate) async fn boot(config: Config, home: &Home, root: Root, world: World) 
         .install_recorder()
         .context("failed to set up metrics")?;
     let keystore: Arc<dyn KeyStore> = Arc::new(root.open(home, Arc::clone(&random))?);
+    make_folder(&home.database())?;
     let store: Arc<dyn Store> =
         Arc::new(SqliteStore::open(&home.database()).context("failed to open the node's state")?);
     let mut events = Vec::new();
@@ -145,7 +151,7 @@ pub(crate) async fn boot(config: Config, home: &Home, root: Root, world: World) 
     let statement = statement(&config, &*keystore, &identity, &ledger.key, authority.certificate(), now)?;
     let epoch = EpochKey::issue(first_epoch(now), &*keystore, identity.id, now, &*random)?;
     let certificate = epoch.certificate();
-    events.extend(key_event(
+    events.push(key_event(
         KeyChange::Created,
         certificate.id,
         Purpose::Epoch,
@@ -201,7 +207,7 @@ fn ensure(keystore: &dyn KeyStore, purpose: Purpose, now: Timestamp, events: &mu
         bail!("the keystore has no active {purpose} key, only retired ones");
     }
     let key = keystore.create(purpose, now).with_context(|| format!("failed to make the {purpose} key"))?;
-    events.extend(key_event(KeyChange::Created, key.id, purpose, key.epoch, key.algorithm));
+    events.push(key_event(KeyChange::Created, key.id, purpose, key.epoch, key.algorithm));
     Ok(key)
 }
 

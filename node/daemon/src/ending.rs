@@ -119,7 +119,7 @@ pub(crate) async fn wipe(node: &Node, job: JobId, attempt: Attempt, key: Option<
             let (id, epoch) = (key.key.recipient().id(), key.key.recipient().epoch());
             let gone = key.key.destroy();
             let event = key_event(KeyChange::Destroyed, id, Purpose::Offer, epoch, Algorithm::XWing);
-            node.persist(Vec::new(), event.into_iter().collect()).await;
+            node.persist(Vec::new(), vec![event]).await;
             gone
         }
         // The process that held it is gone, and with it its locked memory.
@@ -127,9 +127,8 @@ pub(crate) async fn wipe(node: &Node, job: JobId, attempt: Attempt, key: Option<
     };
     add("offer-key", WipeCategory::Clear, key_gone);
     let category = if key_gone { WipeCategory::PurgeCryptographicErase } else { WipeCategory::Clear };
-    let payload = names(job, attempt).payload;
-    let deleted = match node.blobs.delete(&payload) {
-        Ok(()) => true,
+    let deleted = match names(job, attempt).and_then(|names| node.blobs.delete(&names.payload)) {
+        Ok(_) => true,
         Err(error) => {
             tracing::error!(%job, error = chain(&error), "failed to delete a sealed payload");
             false

@@ -138,14 +138,12 @@ pub(crate) fn key_event(
     purpose: Purpose,
     epoch: u32,
     algorithm: Algorithm,
-) -> Option<Event> {
-    let purpose = LogCode::parse(&purpose.to_string()).ok()?;
-    let algorithm = LogCode::parse(algorithm.name()).ok()?;
-    Some(match change {
+) -> Event {
+    match change {
         KeyChange::Created => Event::KeyCreated { key, purpose, epoch, algorithm },
         KeyChange::Retired => Event::KeyRetired { key, purpose, epoch, algorithm },
         KeyChange::Destroyed => Event::KeyDestroyed { key, purpose, epoch, algorithm },
-    })
+    }
 }
 
 /// What a client learns when the store fails; the cause goes to the node's own log.

@@ -29,6 +29,8 @@ pub(crate) struct JobRow {
     pub(crate) result_until: Option<Timestamp>,
     /// Until when the sealed logs are kept; absent where there are none.
     pub(crate) logs_until: Option<Timestamp>,
+    /// When both were removed.
+    pub(crate) results_removed: Option<Timestamp>,
     /// Whether a receipt of an ended attempt is kept, and of which.
     pub(crate) receipt_attempt: Option<u32>,
 }

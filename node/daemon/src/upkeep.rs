@@ -42,7 +42,7 @@ pub(crate) async fn run(node: Arc<Node>, authority: Arc<Authority>) {
                     tracing::error!(error = format!("{error:#}"), "failed to renew the node's certificate");
                 }
             }
-            _ = stopping.wait_for(|stopping| *stopping) => return,
+            _ = stopping.changed() => return,
         }
     }
 }
@@ -61,7 +61,7 @@ async fn expire_offers(node: &Node) {
             tracing::error!(key = %id, "an offer key did not read back as zero");
             continue;
         }
-        events.extend(key_event(KeyChange::Destroyed, id, Purpose::Offer, epoch, Algorithm::XWing));
+        events.push(key_event(KeyChange::Destroyed, id, Purpose::Offer, epoch, Algorithm::XWing));
     }
     node.persist(Vec::new(), events).await;
 }
@@ -91,12 +91,9 @@ async fn expire_results(node: &Node) {
         before = Some(last.sequence);
         let now = node.clock.now();
         for mut held in jobs {
-            // Removing sets the time to the moment of removal, so only those still due are looked at.
-            let names = crate::blobs::names(held.row.record.job, held.row.record.attempt());
-            let due = [(held.row.result_until, names.output), (held.row.logs_until, names.logs)]
-                .into_iter()
-                .any(|(until, name)| until.is_some_and(|until| now >= until) && node.blobs.exists(&name));
-            if due && let Err(problem) = remove_results(node, &mut held).await {
+            let row = &held.row;
+            let due = [row.result_until, row.logs_until].into_iter().flatten().any(|until| now >= until);
+            if due && row.results_removed.is_none() && let Err(problem) = remove_results(node, &mut held).await {
                 tracing::error!(%problem, "failed to remove a result whose time is over");
             }
         }

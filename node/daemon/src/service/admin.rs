@@ -10,7 +10,7 @@ use decores_audit::code::Code as LogCode;
 use decores_audit::event::Event;
 use decores_audit::ports::Select;
 use decores_detection::Alert;
-use decores_keys::KeyStore as _;
+use decores_keys::KeyState;
 use decores_sandbox::plan::strongest;
 use decores_types::{AlertId, KeyId, Timestamp, chain};
 use std::sync::PoisonError;
@@ -62,25 +62,33 @@ pub(crate) fn keys(node: &Node) -> Result<Vec<Key>, Problem> {
         tracing::error!(error = chain(&error), "failed to read the keystore");
         Problem::new(Code::Internal, "the node could not read its keystore")
     })?;
-    let key = |id: KeyId, purpose: String, epoch, algorithm: &str, created: Timestamp, state: String, place: &str| Key {
+    let key = |id: KeyId, purpose: String, epoch, algorithm: &str, created: Timestamp, state: &str, place: &str| Key {
         id,
         purpose,
         epoch,
         algorithm: algorithm.to_owned(),
         created,
-        state,
+        state: state.to_owned(),
         place: place.to_owned(),
     };
     let mut out: Vec<Key> = stored
         .into_iter()
         .map(|k| {
-            key(k.id, k.purpose.to_string(), k.epoch, k.algorithm.name(), k.created, k.state.to_string(), "keystore")
+            key(k.id, k.purpose.to_string(), k.epoch, k.algorithm.name(), k.created, state_name(k.state), "keystore")
         })
         .collect();
     let epoch = node.epoch.lock().unwrap_or_else(PoisonError::into_inner);
     let c = epoch.certificate();
-    out.push(key(c.id, "epoch".to_owned(), c.epoch, "ed25519", c.not_before, "active".to_owned(), "memory"));
+    out.push(key(c.id, "epoch".to_owned(), c.epoch, "ed25519", c.not_before, "active", "memory"));
     Ok(out)
+}
+
+const fn state_name(state: KeyState) -> &'static str {
+    match state {
+        KeyState::Active => "active",
+        KeyState::Retired => "retired",
+        KeyState::Destroyed => "destroyed",
+    }
 }
 
 pub(crate) async fn alerts(node: &Node) -> Result<Vec<WireAlert>, Problem> {

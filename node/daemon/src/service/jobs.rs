@@ -11,7 +11,7 @@ use decores_api::jobs::{Job, JobStep};
 use decores_api::{Code, Page, Problem};
 use decores_audit::ports::Select;
 use decores_http::{Failure, SealedFile};
-use decores_types::{Attempt, JobId, Reason, Timestamp};
+use decores_types::{Attempt, JobId, Reason, Timestamp, chain};
 use std::time::Duration;
 use tokio::time::{Instant, timeout_at};
 
@@ -36,7 +36,7 @@ async fn find<A: ActionType>(node: &Node, who: &Principal, job: JobId) -> Result
 pub(crate) fn wire(row: &JobRow, now: Timestamp) -> Job {
     let record = &row.record;
     let reason = record.last().map_or(Reason::Accepted, |step| step.reason);
-    let kept = |until: Option<Timestamp>| until.is_some_and(|until| now < until);
+    let kept = |until: Option<Timestamp>| row.results_removed.is_none() && until.is_some_and(|until| now < until);
     Job {
         job: record.job,
         consumer: record.consumer,
@@ -120,7 +120,7 @@ pub(crate) async fn sealed(node: &Node, who: &Principal, job: JobId, what: What)
     if !record.state().is_final() {
         return Err(Problem::new(Code::StateConflict, format!("the job is still {}", record.state())));
     }
-    let names = names(job, record.attempt());
+    let names = names(job, record.attempt()).map_err(|error| unusable(&error))?;
     let (until, name) = match what {
         What::Output => (held.row.result_until, names.output),
         What::Logs => (held.row.logs_until, names.logs),
@@ -130,12 +130,17 @@ pub(crate) async fn sealed(node: &Node, who: &Principal, job: JobId, what: What)
         return Err(problem.hint("`decores job show` says why it ended, `decores job logs` what the program wrote"));
     };
     let gone = || Problem::new(Code::Gone, "it was removed, or its time is over");
-    if node.clock.now() >= until {
+    if held.row.results_removed.is_some() || node.clock.now() >= until {
         return Err(gone());
     }
-    let file = node.blobs.open(&name).map_err(|_| gone())?;
-    let length = file.metadata().map_err(|_| gone())?.len();
+    let file = node.blobs.open_blob(&name).map_err(|error| unusable(&error))?.ok_or_else(gone)?;
+    let length = file.metadata().map_err(|error| unusable(&error))?.len();
     Ok(SealedFile { file, length })
+}
+
+fn unusable(error: &dyn std::error::Error) -> Problem {
+    tracing::error!(error = chain(error), "failed to use a sealed file");
+    Problem::new(Code::Internal, "the node could not use its sealed files")
 }
 
 pub(crate) async fn delete_result(node: &Node, who: &Principal, job: JobId) -> Result<(), Problem> {
@@ -148,17 +153,11 @@ pub(crate) async fn delete_result(node: &Node, who: &Principal, job: JobId) -> R
 
 /// Deletes an ended job's sealed files and notes it in its record.
 pub(crate) async fn remove_results(node: &Node, held: &mut Held<JobRow>) -> Result<(), Problem> {
-    let names = names(held.row.record.job, held.row.record.attempt());
+    let names = names(held.row.record.job, held.row.record.attempt()).map_err(|error| unusable(&error))?;
     for name in [names.output, names.logs] {
-        node.blobs.delete(&name).map_err(|error| {
-            tracing::error!(%error, "failed to delete a sealed result");
-            Problem::new(Code::Internal, "the node could not delete it")
-        })?;
+        node.blobs.delete(&name).map_err(|error| unusable(&error))?;
     }
-    let now = node.clock.now();
-    for until in [&mut held.row.result_until, &mut held.row.logs_until] {
-        *until = until.map(|until| until.min(now));
-    }
+    held.row.results_removed = Some(node.clock.now());
     let state = job_state(&held.row);
     let change = node.records.update(held, state).map_err(|e| store_problem(&e))?;
     node.persist(vec![change], Vec::new()).await;

@@ -37,7 +37,7 @@ pub(crate) async fn make(
         Event::OfferIssued { offer: key.offer, consumer: key.consumer, key: recipient.id(), expires: key.expires };
     let created = key_event(KeyChange::Created, recipient.id(), Purpose::Offer, recipient.epoch(), Algorithm::XWing);
     // Only what is in the log is handed out.
-    node.persist(Vec::new(), created.into_iter().chain([issued]).collect()).await;
+    node.persist(Vec::new(), vec![created, issued]).await;
     node.offers.add(key)?;
     let envelope = serde_json::to_value(&envelope)
         .map_err(|_| Problem::new(Code::Internal, "the node could not write the offer"))?;
@@ -66,7 +66,7 @@ async fn current_epoch(node: &Node) -> Result<Arc<EpochKey>, Problem> {
         let certificate = key.certificate();
         key_event(change, certificate.id, Purpose::Epoch, certificate.epoch, Algorithm::Ed25519)
     });
-    node.persist(Vec::new(), events.into_iter().flatten().collect()).await;
+    node.persist(Vec::new(), events.to_vec()).await;
     Ok(next)
 }
 

@@ -103,11 +103,12 @@ async fn store(node: &Node, job: JobId, attempt: Attempt, payload: &mut PayloadS
         tracing::error!(%job, error = chain(&error), "failed to store a sealed payload");
         Problem::new(Code::Unavailable, "the node could not store the payload")
     };
-    let blob = node.blobs.create(&names(job, attempt).payload).map_err(|e| unwritten(std::io::Error::other(e)))?;
-    let mut file = blob.file();
+    let name = names(job, attempt).map_err(|e| unwritten(std::io::Error::other(e)))?.payload;
+    let blob = node.blobs.create(&name, node.config.http.payload_bytes);
+    let mut blob = blob.map_err(|e| unwritten(std::io::Error::other(e)))?;
     while let Some(piece) = payload.next().await? {
         // Pieces are small and go to the page cache; the one slow call is the commit below.
-        file.write_all(&piece).map_err(unwritten)?;
+        blob.write_all(&piece).map_err(unwritten)?;
     }
     let committed = tokio::task::spawn_blocking(move || blob.commit()).await;
     committed.map_err(std::io::Error::other).and_then(|r| r.map_err(std::io::Error::other)).map_err(unwritten)
@@ -118,7 +119,7 @@ async fn spend(node: &Node, key: OfferKey) {
     let (id, epoch) = (key.key.recipient().id(), key.key.recipient().epoch());
     key.key.destroy();
     let event = key_event(KeyChange::Destroyed, id, Purpose::Offer, epoch, Algorithm::XWing);
-    node.persist(Vec::new(), event.into_iter().collect()).await;
+    node.persist(Vec::new(), vec![event]).await;
 }
 
 type Queued = Result<(Live, decores_api::jobs::Job), Problem>;
@@ -143,7 +144,7 @@ async fn first(
         steps: vec![step],
     };
     let log_key = Base64(random_bytes::<32>(&*node.random).to_vec());
-    let row = JobRow { record, spec, log_key, result_until: None, logs_until: None, receipt_attempt: None };
+    let row = JobRow { record, spec, log_key, result_until: None, logs_until: None, results_removed: None, receipt_attempt: None };
     let changes = (|| -> Result<Vec<Change>, StoreError> {
         Ok(vec![
             node.records.insert(lookup, Some(consumer), 0, &SubmissionRow { job, spec: digest })?,
@@ -162,6 +163,7 @@ async fn again(node: &Node, mut held: Held<JobRow>, key: OfferKey) -> Queued {
     }
     held.row.result_until = None;
     held.row.logs_until = None;
+    held.row.results_removed = None;
     let state = job_state(&held.row);
     let changes = node.records.update(&mut held, state).map(|change| vec![change]);
     queue(node, held, changes, key).await
@@ -180,7 +182,8 @@ async fn queue(node: &Node, held: Held<JobRow>, changes: Result<Vec<Change>, Sto
     };
     if let Err(error) = written {
         spend(node, key).await;
-        if let Err(left) = node.blobs.delete(&names(record.job, record.attempt()).payload) {
+        let name = names(record.job, record.attempt());
+        if let Err(left) = name.and_then(|names| node.blobs.delete(&names.payload)) {
             tracing::error!(error = chain(&left), "failed to delete a payload that was not taken");
         }
         return Err(match error {

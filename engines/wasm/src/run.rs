@@ -1,0 +1,144 @@
+//! Running the guest.
+#![expect(unsafe_code, reason = "loads code that the compile process made")]
+
+use crate::error::{EngineError, Stop};
+use crate::input::{IN, OUT};
+use crate::limits::{self, Meter};
+use crate::streams::{Capture, Stdin};
+use decores_types::bundle::InputManifest;
+use decores_types::{Limits, Reason};
+use std::path::Path;
+use std::time::Duration;
+use wasmtime::{Engine, ExternType, Linker, Module, Store, Trap};
+use wasmtime_wasi::p1::{self, WasiP1Ctx};
+use wasmtime_wasi::{FsPerms, I32Exit, WasiCtxBuilder};
+
+/// The name a guest finds in its first argument.
+const ARGV0: &str = "program";
+
+/// A guest about to run.
+pub(crate) struct Guest<'a> {
+    pub(crate) engine: &'a Engine,
+    pub(crate) runtime: &'a tokio::runtime::Runtime,
+    pub(crate) limits: &'a Limits,
+    pub(crate) manifest: &'a InputManifest,
+    pub(crate) scratch: Option<&'a Path>,
+    pub(crate) stdin: Stdin,
+    pub(crate) stdout: Capture,
+    pub(crate) stderr: Capture,
+}
+
+/// How it ended.
+pub(crate) struct Ran {
+    /// Exit code, or why it was stopped.
+    pub(crate) end: Result<i32, Stop>,
+    pub(crate) wall_ms: u64,
+    pub(crate) memory_bytes: u64,
+}
+
+struct State {
+    wasi: WasiP1Ctx,
+    meter: Meter,
+}
+
+/// Loads what the compile process made.
+pub(crate) fn load(engine: &Engine, code: Vec<u8>) -> Result<Module, Stop> {
+    // SAFETY: the bytes come from our own compile process over a stream nobody else holds, under the
+    // same configuration. A program that took that process over could forge them, and would then run
+    // here as it would after breaking out of its sandbox: under the same locks, in the same namespaces,
+    // beside no data but its own consumer's.
+    unsafe { Module::deserialize(engine, code) }
+        .map_err(|e| Stop::job(Reason::ProgramInvalid, format!("the compiled program does not load: {e:#}")))
+}
+
+impl Guest<'_> {
+    /// Runs it to its end or to a limit.
+    pub(crate) fn run(self, module: &Module) -> Result<Ran, Stop> {
+        let mut linker: Linker<State> = Linker::new(self.engine);
+        p1::add_to_linker_async(&mut linker, |state| &mut state.wasi).map_err(|e| EngineError::Wasm(e.to_string()))?;
+        let state = State { wasi: self.wasi()?, meter: Meter::new(self.limits.memory_bytes) };
+        let mut store = Store::new(self.engine, state);
+        store.limiter(|state| &mut state.meter);
+        store.set_epoch_deadline(1);
+        // At each tick the guest yields, so that the time limit is looked at.
+        store.epoch_deadline_async_yield_and_update(1);
+        check_command(module, &linker, &mut store)?;
+        let start = limits::now();
+        let wall = Duration::from_millis(self.limits.wall_ms);
+        let called = self.runtime.block_on(async {
+            tokio::time::timeout(wall, async {
+                let instance = linker.instantiate_async(&mut store, module).await?;
+                let command = instance.get_typed_func::<(), ()>(&mut store, "_start")?;
+                command.call_async(&mut store, ()).await
+            })
+            .await
+        });
+        let wall_ms = limits::since(start);
+        let meter = &store.data().meter;
+        let end = match called {
+            Err(_) => Err(Stop::job(Reason::LimitTime, "the program ran longer than its limit")),
+            Ok(result) => ending(result, &self.stdout, meter),
+        };
+        Ok(Ran { end, wall_ms, memory_bytes: meter.peak })
+    }
+
+    fn wasi(&self) -> Result<WasiP1Ctx, EngineError> {
+        let mut builder = WasiCtxBuilder::new();
+        builder
+            .allow_blocking_current_thread(true)
+            .stdin(self.stdin.clone())
+            .stdout(self.stdout.clone())
+            .stderr(self.stderr.clone())
+            .arg(ARGV0)
+            .args(&self.manifest.args);
+        for (name, value) in &self.manifest.env {
+            builder.env(name, value);
+        }
+        if let Some(scratch) = self.scratch {
+            let wasm = |e: wasmtime::Error| EngineError::Wasm(e.to_string());
+            builder.preopened_dir(scratch.join(IN), "/in", FsPerms::ReadOnly).map_err(wasm)?;
+            builder.preopened_dir(scratch.join(OUT), "/out", FsPerms::ReadWrite).map_err(wasm)?;
+        }
+        Ok(builder.build_p1())
+    }
+}
+
+/// Refuses what is no command or imports what does not exist.
+fn check_command(module: &Module, linker: &Linker<State>, store: &mut Store<State>) -> Result<(), Stop> {
+    let invalid = |note: String| Stop::job(Reason::ProgramInvalid, note);
+    for import in module.imports() {
+        if linker.get(&mut *store, import.module(), import.name()).is_err() {
+            return Err(invalid(format!(
+                "the program imports `{}` `{}`, which does not exist",
+                import.module(),
+                import.name()
+            )));
+        }
+    }
+    // Types of imports are compared here too.
+    linker.instantiate_pre(module).map_err(|e| invalid(format!("{e:#}")))?;
+    match module.get_export("_start") {
+        Some(ExternType::Func(f)) if f.params().len() == 0 && f.results().len() == 0 => Ok(()),
+        _ => Err(invalid("the program is not a command: it exports no function `_start` without arguments".to_owned())),
+    }
+}
+
+/// Sorts the ways a call can end.
+fn ending(result: wasmtime::Result<()>, stdout: &Capture, meter: &Meter) -> Result<i32, Stop> {
+    let error = match result {
+        Ok(()) => return Ok(0),
+        Err(e) => e,
+    };
+    if stdout.exceeded() {
+        return Err(Stop::job(Reason::LimitOutput, "the program wrote more output than its limit"));
+    }
+    let exit = error.downcast_ref::<I32Exit>().map(|e| e.0);
+    if meter.denied && exit != Some(0) {
+        return Err(Stop::job(Reason::LimitMemory, "the program asked for more memory than its limit"));
+    }
+    match (exit, error.downcast_ref::<Trap>()) {
+        (Some(code), _) => Ok(code),
+        (None, Some(Trap::Interrupt)) => Err(Stop::job(Reason::LimitTime, "the program ran longer than its limit")),
+        (None, _) => Err(Stop::job(Reason::Trap, format!("{error:#}"))),
+    }
+}

@@ -1,0 +1,161 @@
+//! Reading jobs: list, show, logs, result, receipt; and cancelling.
+
+use super::{ReceiptArgs, ResultArgs, WaitFor, run};
+use crate::context::Context;
+use crate::failure::{Exit, Failure};
+use crate::progress::JobProgress;
+use crate::table::{Cell, Table, plain};
+use crate::{output, units, verify};
+use console::Style;
+use decores_api::jobs::Job;
+use decores_client::{Client, ClientError, PageRequest, files};
+use decores_types::{JobId, JobState};
+use std::io::IsTerminal as _;
+
+/// Jobs on a page of the node's listing.
+const PAGE: usize = 100;
+
+pub(super) async fn list(context: &Context, client: &Client, lines: usize) -> Result<Exit, Failure> {
+    let mut jobs: Vec<Job> = Vec::new();
+    let mut cursor = None;
+    loop {
+        let limit = Some((lines - jobs.len()).min(PAGE));
+        let page = client.jobs(&PageRequest { cursor, limit }).await?;
+        let is_empty = page.items.is_empty();
+        jobs.extend(page.items);
+        jobs.truncate(lines);
+        cursor = page.next;
+        if cursor.is_none() || is_empty || jobs.len() == lines {
+            break;
+        }
+    }
+    if context.json {
+        output::json(&jobs)?;
+    } else {
+        table(&jobs).print()?;
+    }
+    Ok(Exit::Done)
+}
+
+fn table(jobs: &[Job]) -> Table {
+    let mut table = Table::new(&["job", "attempt", "state", "since", "why"]);
+    for job in jobs {
+        table.row([
+            job.job.to_string().into(),
+            job.attempt.to_string().into(),
+            Cell::styled(job.state.to_string(), style(job.state)),
+            job.steps.last().map_or_else(String::new, |s| s.time.to_string()).into(),
+            job.explanation.as_str().into(),
+        ]);
+    }
+    table
+}
+
+fn style(state: JobState) -> Style {
+    match state {
+        JobState::Done => Style::new().green(),
+        JobState::Failed | JobState::Refused => Style::new().red(),
+        _ => Style::new(),
+    }
+}
+
+pub(super) async fn show(context: &Context, client: &Client, job: JobId) -> Result<Exit, Failure> {
+    let job = client.job(job).await?;
+    if context.json {
+        output::json(&job)?;
+        return Ok(Exit::Done);
+    }
+    output::line(format!("{}, attempt {}: {} ({})", job.job, job.attempt, job.state, plain(&job.explanation)))?;
+    let mut table = Table::new(&["time", "attempt", "state", "reason"]);
+    for step in &job.steps {
+        table.row([
+            step.time.to_string().into(),
+            step.attempt.to_string().into(),
+            Cell::styled(step.state.to_string(), style(step.state)),
+            step.reason.as_str().into(),
+        ]);
+    }
+    table.print()?;
+    for (there, what, command) in [(job.result, "output", "result"), (job.logs, "logs", "logs"), (job.receipt, "receipt", "receipt")] {
+        if there {
+            output::note(format!("its {what}: decores job {command} {}", job.job));
+        }
+    }
+    Ok(Exit::Done)
+}
+
+pub(super) async fn logs(client: &Client, job: JobId) -> Result<Exit, Failure> {
+    output::bytes(&client.logs(job).await?)?;
+    Ok(Exit::Done)
+}
+
+pub(super) async fn cancel(client: &Client, job: JobId) -> Result<Exit, Failure> {
+    client.cancel(job).await?;
+    output::note(format!("{job} is being cancelled"));
+    Ok(Exit::Done)
+}
+
+pub(super) async fn result(context: &Context, client: &Client, args: ResultArgs) -> Result<Exit, Failure> {
+    let progress = JobProgress::new();
+    let ended = client.wait(args.job, &mut 0, &|p| progress.note(&p)).await;
+    progress.clear();
+    let job = ended?;
+    if !job.result {
+        run::outcome(&job)?;
+        return Err(Failure::new(Exit::Failed, format!("{} has no output", args.job)));
+    }
+    let mut opened = client.output(args.job).await?;
+    let manifest = opened.manifest().clone();
+    let (file, folder, json) = (args.output, args.dir, context.json);
+    let to_folder = folder.is_some();
+    blocking(move || match (&folder, &file) {
+        (Some(folder), _) => opened.save_folder(folder),
+        (None, Some(file)) => opened.save_stdout(file),
+        (None, None) if json => Ok(()),
+        (None, None) => opened.write_stdout(&mut std::io::stdout()),
+    })
+    .await?;
+    if context.json {
+        output::json(&manifest)?;
+    }
+    if !to_folder && !manifest.files.is_empty() {
+        let files = units::count(manifest.files.len(), "file");
+        output::note(format!("{files} of the output not fetched: decores job result {} --dir DIR", args.job));
+    }
+    run::outcome(&job)
+}
+
+pub(super) async fn receipt(context: &Context, client: &Client, args: ReceiptArgs) -> Result<Exit, Failure> {
+    let WaitFor::Logged = args.wait;
+    let receipt = client.receipt(args.job, &context.trust(None)?, &[]).await?;
+    match &args.out {
+        Some(path) => files::replace(path, files::ORDINARY, &receipt.bytes)?,
+        None => output::bytes(&receipt.bytes)?,
+    }
+    let counts = verify::counts(&receipt.report);
+    if receipt.report.is_accepted() {
+        output::note(format!("the receipt holds: {counts}"));
+        return Ok(Exit::Done);
+    }
+    output::note(verify::table(&receipt.report).render(false).trim_end());
+    Err(Failure::new(Exit::Refused, format!("the receipt is not to be relied on: {counts}")))
+}
+
+/// What the program wrote to its standard error, to ours; on a terminal marked as the program's, and tamed.
+pub(super) fn show_logs(logs: &[u8]) {
+    use std::io::Write as _;
+    let mut stderr = std::io::stderr();
+    // Nobody listening is fine.
+    let _ = if stderr.is_terminal() {
+        String::from_utf8_lossy(logs).lines().try_for_each(|line| writeln!(stderr, "program: {}", plain(line)))
+    } else {
+        stderr.write_all(logs)
+    };
+}
+
+pub(super) async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, ClientError> + Send + 'static,
+) -> Result<T, Failure> {
+    let done = tokio::task::spawn_blocking(work).await;
+    Ok(done.map_err(|e| Failure::new(Exit::Failed, e))??)
+}
