@@ -8,7 +8,9 @@ use clap::{Parser, Subcommand};
 /// Run programs on machines you do not own, and keep a receipt that anyone can check.
 #[derive(Debug, Parser)]
 #[command(name = "decores", version, disable_help_subcommand = true, arg_required_else_help = true)]
-#[command(after_help = "Exit codes: 0 done, 1 the work failed, 2 wrong usage or unreadable file, 3 refused, 4 unreachable")]
+#[command(
+    after_help = "Exit codes: 0 done, 1 the work failed, 2 wrong usage or unreadable file, 3 refused, 4 unreachable"
+)]
 pub(crate) struct Cli {
     #[command(flatten)]
     globals: Globals,

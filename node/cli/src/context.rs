@@ -69,7 +69,8 @@ fn home(globals: &Globals) -> Result<PathBuf, Failure> {
     }
     match std::env::var_os("HOME") {
         Some(home) if !home.is_empty() => Ok(PathBuf::from(home).join(".local/share/decores")),
-        _ => Err(Failure::usage("there is no home folder: HOME is not set").hint(format!("set {HOME_ENV}, or give --home DIR"))),
+        _ => Err(Failure::usage("there is no home folder: HOME is not set")
+            .hint(format!("set {HOME_ENV}, or give --home DIR"))),
     }
 }
 

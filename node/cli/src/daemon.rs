@@ -79,7 +79,9 @@ fn exec(args: Vec<OsString>) -> Result<Exit, Failure> {
     let error = Command::new(&program).args(args).exec();
     if error.kind() == std::io::ErrorKind::NotFound {
         let text = format!("the node's program is missing: {}", program.display());
-        return Err(Failure::usage(text).hint("build it: cargo build -p decores-daemon; or install it beside `decores`"));
+        return Err(
+            Failure::usage(text).hint("build it: cargo build -p decores-daemon; or install it beside `decores`")
+        );
     }
     Err(Failure::file("run", &program, error))
 }

@@ -2,9 +2,9 @@
 
 use crate::context::{Context, block_on};
 use crate::failure::{Exit, Failure};
+use crate::output;
 use crate::progress;
 use crate::table::{Table, plain};
-use crate::output;
 use clap::Subcommand;
 use decores_api::log::LogEntry;
 use decores_client::{Client, files};
@@ -134,7 +134,8 @@ async fn check(context: &Context, client: &Client) -> Result<(), Failure> {
         let now = &checked.checkpoint;
         return output::json(&json!({"origin": now.origin, "size": now.size, "root": now.root, "continues": before}));
     }
-    let before = before.map_or("nothing was seen before".to_owned(), |n| format!("it continues the {n} entries seen before"));
+    let before =
+        before.map_or("nothing was seen before".to_owned(), |n| format!("it continues the {n} entries seen before"));
     output::line(format!("the log holds: {} entries, every one checked; {before}", checked.checkpoint.size))
 }
 

@@ -63,7 +63,8 @@ impl Login {
             && expected != shown
         {
             let text = format!("the node at {} is {shown}, not {expected}", self.url);
-            return Err(Failure::new(Exit::Refused, text).hint("it is another node, or somebody is in between: send it nothing"));
+            return Err(Failure::new(Exit::Refused, text)
+                .hint("it is another node, or somebody is in between: send it nothing"));
         }
         if let Some(known) = known
             && known != shown
@@ -90,7 +91,8 @@ impl Login {
             && pinned.log != node.log
             && !self.replace
         {
-            let text = format!("THE LOG OF {} HAS CHANGED: it was {}, it is now {}", self.url, pinned.log.key, node.log.key);
+            let text =
+                format!("THE LOG OF {} HAS CHANGED: it was {}, it is now {}", self.url, pinned.log.key, node.log.key);
             return Err(Failure::new(Exit::Refused, text)
                 .hint("a node that starts its log anew hides what stood in the old one; ask its owner"));
         }
@@ -126,9 +128,14 @@ fn trusted(card: &NodeCard) -> Result<TrustedNode, Failure> {
     let refused = |text: String| Failure::new(Exit::Refused, text);
     let log = LogKey::parse(&statement.log_key).map_err(|e| Failure::new(Exit::Refused, e))?;
     if log.name() != statement.log_origin {
-        return Err(refused(format!("the node's log key is of `{}`, its log is `{}`", log.name(), statement.log_origin)));
+        return Err(refused(format!(
+            "the node's log key is of `{}`, its log is `{}`",
+            log.name(),
+            statement.log_origin
+        )));
     }
-    let public = statement.identity_public.array().ok_or_else(|| refused("the node's identity has not 32 bytes".into()))?;
+    let public =
+        statement.identity_public.array().ok_or_else(|| refused("the node's identity has not 32 bytes".into()))?;
     Ok(TrustedNode::new(&statement.name, public, &log))
 }
 
@@ -166,7 +173,8 @@ fn confirm() -> Result<(), Failure> {
 fn ask_api_key() -> Result<ApiKey, Failure> {
     let terminal = Term::stderr();
     if !(terminal.is_term() && std::io::stdin().is_terminal()) {
-        return Err(Failure::usage("there is no API key").hint("set DECORES_API_KEY, or give --api-key - and write it to standard input"));
+        return Err(Failure::usage("there is no API key")
+            .hint("set DECORES_API_KEY, or give --api-key - and write it to standard input"));
     }
     terminal.write_str("API key: ").map_err(Failure::usage)?;
     let text = terminal.read_secure_line().map_err(Failure::usage)?;

@@ -24,7 +24,8 @@ use clap::Parser as _;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    decores_telemetry::init("warn", decores_telemetry::Format::resolve(false, None));
+    let format = std::env::var(decores_telemetry::LOG_FORMAT_ENV).ok();
+    decores_telemetry::init("warn", decores_telemetry::Format::resolve(false, format.as_deref()));
     match args::Cli::parse().run() {
         Ok(exit) => exit.into(),
         Err(failure) => failure.report(),

@@ -40,7 +40,8 @@ impl Table {
     /// The lines; with colour only if asked for.
     pub(crate) fn render(&self, colour: bool) -> String {
         let columns = self.rows.iter().map(Vec::len).max().unwrap_or(0);
-        let width = |at: usize| self.rows.iter().filter_map(|r| r.get(at)).map(|c| plain(&c.text).chars().count()).max();
+        let width =
+            |at: usize| self.rows.iter().filter_map(|r| r.get(at)).map(|c| plain(&c.text).chars().count()).max();
         let widths: Vec<usize> = (0..columns).map(|at| width(at).unwrap_or(0)).collect();
         let mut text = String::new();
         for row in &self.rows {

@@ -64,7 +64,9 @@ mod tests {
 
     #[test]
     fn sizes_are_binary_unless_they_say_otherwise() {
-        for (text, bytes) in [("0", 0), ("4096", 4096), ("64MiB", 64 << 20), ("64M", 64 << 20), ("2 GiB", 2 << 30), ("5kB", 5000)] {
+        for (text, bytes) in
+            [("0", 0), ("4096", 4096), ("64MiB", 64 << 20), ("64M", 64 << 20), ("2 GiB", 2 << 30), ("5kB", 5000)]
+        {
             assert_eq!(parse_size(text), Ok(bytes), "{text}");
         }
     }

@@ -103,7 +103,8 @@ fn verdict(report: &Report) -> String {
     match &report.verdict {
         Verdict::Accepted => {
             let about = report.receipt.as_ref();
-            let about = about.map_or_else(String::new, |r| format!(" of {}, attempt {}, {}", r.job, r.attempt, r.state));
+            let about =
+                about.map_or_else(String::new, |r| format!(" of {}, attempt {}, {}", r.job, r.attempt, r.state));
             format!("accepted: the receipt{about} ({})\n", counts(report))
         }
         Verdict::Refused { why } => {

@@ -104,7 +104,9 @@ impl Client {
     /// What we keep of a job; refused for a job that another client submitted, or to another node.
     pub fn record(&self, job: JobId) -> Result<JobRecord, ClientError> {
         let record = self.home.job(job)?.ok_or_else(|| {
-            ClientError::Input(format!("{job} was not submitted from here: its keys are in the home it was submitted from"))
+            ClientError::Input(format!(
+                "{job} was not submitted from here: its keys are in the home it was submitted from"
+            ))
         })?;
         if record.node == self.login.identity {
             Ok(record)
@@ -121,6 +123,6 @@ impl std::fmt::Debug for Client {
 }
 
 /// What a node is doing, asked before there is a login.
-pub async fn status(connection: &Connection) -> Result<Status, ClientError> {
+pub(crate) async fn status(connection: &Connection) -> Result<Status, ClientError> {
     connection.get("status", paths::STATUS, &[]).await
 }

@@ -113,7 +113,8 @@ impl Connection {
         if status.is_success() {
             return Ok(response);
         }
-        let is_problem = response.headers().get(CONTENT_TYPE).is_some_and(|t| t.as_bytes().starts_with(headers::PROBLEM.as_bytes()));
+        let is_problem =
+            response.headers().get(CONTENT_TYPE).is_some_and(|t| t.as_bytes().starts_with(headers::PROBLEM.as_bytes()));
         let without_reason = ClientError::Status { status: status.as_u16() };
         if !is_problem {
             return Err(without_reason);
@@ -217,15 +218,14 @@ pub(crate) fn retry_after(response: &Response) -> Option<Duration> {
 }
 
 /// Waits. The one place where this crate sleeps.
-#[allow(clippy::disallowed_methods, reason = "waits between tries; tokio's clock, which tests can stop")]
 pub(crate) async fn pause(duration: Duration) {
     tokio::time::sleep(duration).await;
 }
 
 fn bearer(key: &ApiKey) -> Result<HeaderValue, ClientError> {
     let text = Zeroizing::new(format!("Bearer {}", key.expose()));
-    let mut value = HeaderValue::from_str(&text)
-        .map_err(|_| ClientError::Input("the API key does not fit a header".to_owned()))?;
+    let mut value =
+        HeaderValue::from_str(&text).map_err(|_| ClientError::Input("the API key does not fit a header".to_owned()))?;
     value.set_sensitive(true);
     Ok(value)
 }

@@ -129,9 +129,6 @@ pub enum ClientError {
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
     },
-    /// The job did not get anywhere after many attempts.
-    #[error("the job was lost {0} times")]
-    Attempts(u32),
     /// A worker thread of ours ended early.
     #[error("a worker thread ended without a result")]
     Worker,
@@ -154,7 +151,6 @@ impl ClientError {
             | Self::Answer { .. }
             | Self::Changed(_)
             | Self::Sealing { .. }
-            | Self::Attempts(_)
             | Self::Worker => ErrorKind::Failed,
         }
     }
@@ -173,7 +169,6 @@ impl ClientError {
             Self::NoLogin(_) => "log in first: decores login URL",
             Self::Exposed(path) => return Some(format!("chmod 600 {}", path.display())),
             Self::Changed(_) => "submit again when nothing writes to it",
-            Self::Attempts(_) => "the node keeps restarting; try again later",
             _ => return None,
         };
         Some(text.to_owned())

@@ -125,18 +125,18 @@ impl Home {
 
     /// Keeps what we know of a job, under its id as soon as it has one.
     pub fn save_job(&self, record: &JobRecord) -> Result<(), ClientError> {
-        let pending = format!("pending-{}", record.idempotency_key);
-        let name = record.job.map_or_else(|| pending.clone(), |job| job.to_string());
+        let name = record.job.map_or_else(|| pending(record), |job| job.to_string());
         self.write(&format!("jobs/{name}.json"), record)?;
-        if record.job.is_some() {
-            match std::fs::remove_file(self.job_file(&pending)) {
-                Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                    return Err(files::failed("remove", &self.job_file(&pending))(error));
-                }
-                _ => {}
-            }
+        if record.job.is_some() { self.forget_pending(record) } else { Ok(()) }
+    }
+
+    /// Removes what was kept of a job before it had an id.
+    pub(crate) fn forget_pending(&self, record: &JobRecord) -> Result<(), ClientError> {
+        let path = self.job_file(&pending(record));
+        match std::fs::remove_file(&path) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(files::failed("remove", &path)(error)),
+            _ => Ok(()),
         }
-        Ok(())
     }
 
     fn job_file(&self, name: &str) -> PathBuf {
@@ -183,6 +183,10 @@ impl Home {
         }
         files::replace(&path, PRIVATE, bytes)
     }
+}
+
+fn pending(record: &JobRecord) -> String {
+    format!("pending-{}", record.idempotency_key)
 }
 
 fn read_json<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, ClientError> {

@@ -205,10 +205,7 @@ impl Prepared {
     }
 
     /// Hands on the input's bundle.
-    pub(crate) fn read_input(
-        &self,
-        mut take: impl FnMut(&[u8]) -> Result<(), ClientError>,
-    ) -> Result<(), ClientError> {
+    pub(crate) fn read_input(&self, mut take: impl FnMut(&[u8]) -> Result<(), ClientError>) -> Result<(), ClientError> {
         take(&self.prelude)?;
         let stdin = std::iter::once(self.manifest.stdin.clone());
         let files = self.manifest.files.iter().map(|f| Item { sha256: f.sha256, size: f.size });

@@ -33,7 +33,7 @@ pub use input::{JobInput, Prepared, Source};
 pub use log::Checked;
 pub use receipt::JobReceipt;
 pub use record::{JobRecord, Terms};
-pub use sealed::{Output, Part};
+pub use sealed::{Output, Part, Take};
 pub use url::NodeUrl;
 
 use decores_api::jobs::JobStep;

@@ -3,13 +3,13 @@
 use crate::ClientError;
 use crate::client::Client;
 use crate::connection::path;
+use decores_api::Code;
 use decores_api::log::LogEntries;
 use decores_api::paths;
 use decores_audit::check::{CheckError, check_log};
 use decores_audit::checkpoint::MAX_CHECKPOINT;
 use decores_audit::proof::{InclusionProof, MAX_PROOF};
 use decores_audit::{Checkpoint, LogKey, Trust};
-use decores_api::Code;
 use std::io;
 use tokio::runtime::Handle;
 
@@ -52,7 +52,10 @@ impl Client {
         let bytes = self.connection.get_bytes(&path(paths::LOG_PROOF, "{index}", &index), MAX_PROOF as u64).await?;
         let proof = InclusionProof::parse(&bytes).map_err(|e| refused("the node's proof", e))?;
         if proof.index != index {
-            return Err(ClientError::Mismatch(format!("the node's proof: it is of entry {}, not {index}", proof.index)));
+            return Err(ClientError::Mismatch(format!(
+                "the node's proof: it is of entry {}, not {index}",
+                proof.index
+            )));
         }
         let checkpoint = proof.verify(entry, key).map_err(|e| refused("the node's proof", e))?;
         Ok((checkpoint, bytes))

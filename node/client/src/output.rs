@@ -71,7 +71,11 @@ fn check_replaceable(folder: &Path) -> Result<(), ClientError> {
     for entry in entries {
         let name = entry.map_err(failed("read", folder))?.file_name();
         if name != STDOUT && name != FILES {
-            let text = format!("{} holds `{}`, which is no earlier output; name an empty folder", folder.display(), name.display());
+            let text = format!(
+                "{} holds `{}`, which is no earlier output; name an empty folder",
+                folder.display(),
+                name.display()
+            );
             return Err(ClientError::Input(text));
         }
     }

@@ -58,7 +58,8 @@ impl Output {
         let manifest = read_manifest(&mut opener)?;
         for (part, item) in parts(&manifest) {
             let mut hasher = Hashing(Hasher::new());
-            let size = io::copy(&mut (&mut opener).take(item.size), &mut hasher).map_err(|e| opening("open the output", e))?;
+            let size =
+                io::copy(&mut (&mut opener).take(item.size), &mut hasher).map_err(|e| opening("open the output", e))?;
             if size != item.size || hasher.0.finish() != item.sha256.0 {
                 return Err(ClientError::Mismatch(format!("the output: {} does not fit its digest", name(part))));
             }
@@ -123,7 +124,12 @@ impl Client {
         Section::read(file.rewind()?, |head| head.open_single(kind, &key, &binding))
     }
 
-    fn result_binding(&self, record: &JobRecord, job: JobId, attempt: Attempt) -> Result<decores_types::Digest, ClientError> {
+    fn result_binding(
+        &self,
+        record: &JobRecord,
+        job: JobId,
+        attempt: Attempt,
+    ) -> Result<decores_types::Digest, ClientError> {
         let failed = |e| opening("bind the result", e);
         let spec = record.spec.digest().map_err(failed)?;
         ResultBinding { attempt, consumer: self.login.consumer, job, spec }.digest().map_err(failed)

@@ -14,7 +14,7 @@ use decores_api::jobs::{Job, Submission};
 use decores_api::{Code, headers, paths};
 use decores_keys::VerifiedOffer;
 use decores_keys::payload::{JobBinding, StreamSealer, seal_job, sealed_len};
-use decores_types::{CommitmentKey, Random, canonical};
+use decores_types::{CommitmentKey, Random, Reason, canonical};
 use reqwest::header::{CONTENT_LENGTH, CONTENT_TYPE};
 use reqwest::{Body, Method, Response};
 use std::io::{self, Write};
@@ -41,14 +41,16 @@ impl Client {
         note: &dyn Fn(Progress<'_>),
     ) -> Result<Job, ClientError> {
         let mut seen = 0;
-        for _ in 0..MAX_ATTEMPTS {
+        let mut attempts = 0;
+        loop {
             let job = self.submit(record, input, note).await?;
             let job = self.wait(job.job, &mut seen, note).await?;
-            if !job.resubmit {
+            attempts += 1;
+            if !is_lost(&job) || attempts == MAX_ATTEMPTS {
                 return Ok(job);
             }
+            pause(backoff(attempts)).await;
         }
-        Err(ClientError::Attempts(MAX_ATTEMPTS))
     }
 
     /// Submits a job, and keeps its record before and after.
@@ -59,7 +61,16 @@ impl Client {
         note: &dyn Fn(Progress<'_>),
     ) -> Result<Job, ClientError> {
         self.home.save_job(record)?;
-        let job = self.submit_until_taken(record, input, note).await?;
+        let job = match self.submit_until_taken(record, input, note).await {
+            Ok(job) => job,
+            Err(error) => {
+                // After a lost connection the node may have the job; otherwise nobody will ask for these keys.
+                if record.job.is_none() && !error.is_connection_loss() {
+                    self.home.forget_pending(record)?;
+                }
+                return Err(error);
+            }
+        };
         if job.consumer != self.login.consumer {
             return Err(ClientError::Mismatch(format!("{}: the node gave it to another consumer", job.job)));
         }
@@ -123,7 +134,8 @@ impl Client {
             output_key: record.spec.output_key.id,
             spec: record.spec.digest().map_err(bound)?,
         };
-        let submission = canonical::to_vec(&Submission { offer: offer.document().offer, spec: record.spec.clone() }).map_err(bound)?;
+        let submission = canonical::to_vec(&Submission { offer: offer.document().offer, spec: record.spec.clone() })
+            .map_err(bound)?;
         let mut head = (submission.len() as u32).to_be_bytes().to_vec();
         head.extend_from_slice(&submission);
         Ok(Sealing {
@@ -193,6 +205,11 @@ impl Client {
     }
 }
 
+/// Whether the node, not the program, ended the attempt, and would take another.
+fn is_lost(job: &Job) -> bool {
+    job.resubmit && matches!(job.reason, Reason::Resubmit | Reason::QueueExpired)
+}
+
 fn is_stale_offer(error: &ClientError) -> bool {
     error.code() == Some(Code::OfferInvalid)
 }
@@ -228,9 +245,8 @@ impl Sealing {
     fn seal_head(self) -> Result<(SealedHead, u64), ClientError> {
         let (program_size, input_size) = (self.input.program_size(), self.input.input_size());
         let random = self.random.as_ref();
-        let sealed =
-            seal_job(&self.recipient, &self.binding, program_size, Some(input_size), &self.commitment, random)
-                .map_err(|e| sealing("seal the job", e))?;
+        let sealed = seal_job(&self.recipient, &self.binding, program_size, Some(input_size), &self.commitment, random)
+            .map_err(|e| sealing("seal the job", e))?;
         let mut head = self.head;
         head.extend_from_slice(&sealed.head);
         let total = sealed_len(program_size).saturating_add(sealed_len(input_size)).saturating_add(head.len() as u64);

@@ -20,12 +20,7 @@ impl Client {
     /// Waits until the current attempt has ended, and tells of every step after the first `seen`.
     ///
     /// Steps that were told are added to `seen`. A lost connection is taken up again.
-    pub async fn wait(
-        &self,
-        job: JobId,
-        seen: &mut usize,
-        note: &dyn Fn(Progress<'_>),
-    ) -> Result<Job, ClientError> {
+    pub async fn wait(&self, job: JobId, seen: &mut usize, note: &dyn Fn(Progress<'_>)) -> Result<Job, ClientError> {
         let path = path(paths::JOB, "{job}", &job);
         let limit = SILENCE + Duration::from_secs(headers::MAX_WAIT_SECONDS);
         let mut losses = 0;

@@ -60,3 +60,18 @@ pub fn document() -> String {
     // Plain maps and strings always serialise; an empty document would fail the committed comparison.
     Document::openapi().to_pretty_json().unwrap_or_default()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::document;
+
+    #[test]
+    fn the_committed_document_is_the_generated_one() {
+        let committed = include_str!("../../../docs/openapi.json");
+        assert_eq!(
+            committed.trim_end(),
+            document(),
+            "run `cargo run -p decores-http --example openapi > docs/openapi.json`"
+        );
+    }
+}

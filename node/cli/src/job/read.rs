@@ -76,7 +76,9 @@ pub(super) async fn show(context: &Context, client: &Client, job: JobId) -> Resu
         ]);
     }
     table.print()?;
-    for (there, what, command) in [(job.result, "output", "result"), (job.logs, "logs", "logs"), (job.receipt, "receipt", "receipt")] {
+    for (there, what, command) in
+        [(job.result, "output", "result"), (job.logs, "logs", "logs"), (job.receipt, "receipt", "receipt")]
+    {
         if there {
             output::note(format!("its {what}: decores job {command} {}", job.job));
         }

@@ -94,7 +94,10 @@ async fn submit(context: &Context, client: &Client, draft: Draft) -> Result<Exit
         output::json(&job)?;
     } else {
         output::line(job.job)?;
-        output::note(format!("{}: {}; fetch its output with: decores job result {}", job.state, job.explanation, job.job));
+        output::note(format!(
+            "{}: {}; fetch its output with: decores job result {}",
+            job.state, job.explanation, job.job
+        ));
     }
     Ok(Exit::Done)
 }
@@ -110,7 +113,14 @@ struct Targets {
 impl Targets {
     /// Output first, then logs, then the receipt: a bad receipt does not hide what the program said.
     async fn bring_back(&self, context: &Context, client: &Client, job: &Job) -> Result<Exit, Failure> {
-        let output = if job.result { Some(self.save(context, client, job).await?) } else { None };
+        let output = match job.result {
+            true => match self.save(context, client, job).await {
+                // Whoever read our output has enough; the receipt is still wanted.
+                Err(Failure::PipeClosed) => None,
+                saved => Some(saved?),
+            },
+            false => None,
+        };
         if job.logs {
             read::show_logs(&client.logs(job.job).await?);
         }
@@ -156,7 +166,10 @@ impl Targets {
     fn judge_receipt(&self, receipt: &JobReceipt) -> Result<(), Failure> {
         let counts = verify::counts(&receipt.report);
         if receipt.report.is_accepted() {
-            let how = self.receipt.as_ref().map_or("decores job receipt".to_owned(), |f| format!("decores verify {}", f.display()));
+            let how = self
+                .receipt
+                .as_ref()
+                .map_or("decores job receipt".to_owned(), |f| format!("decores verify {}", f.display()));
             output::note(format!("the receipt holds: {counts}; see {how}"));
             return Ok(());
         }
@@ -203,8 +216,11 @@ fn hint(job: &Job) -> Option<String> {
         Reason::ProgramInvalid => "build it for wasm32-wasip1, as a command (with `_start`)",
         Reason::Limits => "the node's largest limits are in its offer: decores job run … --dry-run",
         Reason::Protection => "ask for less (--require protection=process), or choose another node",
-        Reason::Resubmit | Reason::QueueExpired => "submit it again",
-        Reason::Trap | Reason::ExitNonzero if job.logs => return Some(format!("what it said: decores job logs {}", job.job)),
+        Reason::Resubmit | Reason::QueueExpired => "the node keeps losing or delaying it; submit it again later",
+        Reason::EngineLost => "the node has raised an alert for its operator; try again, or on another node",
+        Reason::Trap | Reason::ExitNonzero if job.logs => {
+            return Some(format!("what it said: decores job logs {}", job.job));
+        }
         _ => return None,
     };
     Some(text.to_owned())
@@ -251,6 +267,6 @@ mod tests {
     fn limits_say_what_to_give() {
         assert!(hint(&job(JobState::Failed, Reason::LimitMemory)).is_some_and(|h| h.contains("--limit-memory")));
         assert!(hint(&job(JobState::Failed, Reason::Trap)).is_some_and(|h| h.contains("decores job logs job_01")));
-        assert_eq!(hint(&job(JobState::Failed, Reason::EngineLost)), None);
+        assert_eq!(hint(&job(JobState::Cancelled, Reason::ByConsumer)), None);
     }
 }

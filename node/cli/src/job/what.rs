@@ -122,7 +122,9 @@ impl What {
 fn set_stdin(stdin: &mut Option<Source>, source: Source) -> Result<(), Failure> {
     match stdin.replace(source) {
         None => Ok(()),
-        Some(_) => Err(Failure::usage("two inputs would both be standard input").hint("give a folder, or --file NAME=PATH")),
+        Some(_) => {
+            Err(Failure::usage("two inputs would both be standard input").hint("give a folder, or --file NAME=PATH"))
+        }
     }
 }
 

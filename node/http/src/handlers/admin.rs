@@ -15,7 +15,7 @@ use decores_api::Problem;
 use decores_api::admin::{Alert, ApiKey, ApiKeyCreated, ApiKeyRequest, Key};
 
 /// Lists the node's keys, without their secrets.
-#[utoipa::path(get, path = "/v1/keys", tag = "operator", responses((status = 200, body = Vec<Key>), (status = 403, body = Problem)))]
+#[utoipa::path(get, path = "/v1/keys", tag = "operator", responses((status = 200, description = "As asked", body = Vec<Key>), (status = 403, description = "The key's role does not include it", body = Problem)))]
 pub(crate) async fn keys<S: Service>(
     State(shared): State<Shared<S>>,
     caller: Caller,
@@ -25,7 +25,7 @@ pub(crate) async fn keys<S: Service>(
 }
 
 /// Lists alerts, newest first.
-#[utoipa::path(get, path = "/v1/alerts", tag = "operator", responses((status = 200, body = Vec<Alert>), (status = 403, body = Problem)))]
+#[utoipa::path(get, path = "/v1/alerts", tag = "operator", responses((status = 200, description = "As asked", body = Vec<Alert>), (status = 403, description = "The key's role does not include it", body = Problem)))]
 pub(crate) async fn alerts<S: Service>(
     State(shared): State<Shared<S>>,
     caller: Caller,
@@ -36,7 +36,7 @@ pub(crate) async fn alerts<S: Service>(
 
 /// Acknowledges an alert.
 #[utoipa::path(post, path = "/v1/alerts/{alert}/ack", tag = "operator", params(("alert" = String, Path)),
-    responses((status = 200, body = Alert), (status = 403, body = Problem), (status = 404, body = Problem)))]
+    responses((status = 200, description = "As asked", body = Alert), (status = 403, description = "The key's role does not include it", body = Problem), (status = 404, description = "Not there, or another consumer's", body = Problem)))]
 pub(crate) async fn acknowledge<S: Service>(
     State(shared): State<Shared<S>>,
     caller: Caller,
@@ -47,7 +47,7 @@ pub(crate) async fn acknowledge<S: Service>(
 }
 
 /// Lists API keys, without the keys themselves.
-#[utoipa::path(get, path = "/v1/apikeys", tag = "operator", responses((status = 200, body = Vec<ApiKey>), (status = 403, body = Problem)))]
+#[utoipa::path(get, path = "/v1/apikeys", tag = "operator", responses((status = 200, description = "As asked", body = Vec<ApiKey>), (status = 403, description = "The key's role does not include it", body = Problem)))]
 pub(crate) async fn api_keys<S: Service>(
     State(shared): State<Shared<S>>,
     caller: Caller,
@@ -58,7 +58,7 @@ pub(crate) async fn api_keys<S: Service>(
 
 /// Makes an API key for a new consumer, and shows it once.
 #[utoipa::path(post, path = "/v1/apikeys", tag = "operator", request_body = ApiKeyRequest,
-    responses((status = 201, body = ApiKeyCreated), (status = 400, body = Problem), (status = 403, body = Problem)))]
+    responses((status = 201, description = "Made", body = ApiKeyCreated), (status = 400, description = "Malformed", body = Problem), (status = 403, description = "The key's role does not include it", body = Problem)))]
 pub(crate) async fn create_api_key<S: Service>(
     State(shared): State<Shared<S>>,
     caller: Caller,
@@ -72,7 +72,7 @@ pub(crate) async fn create_api_key<S: Service>(
 
 /// Revokes an API key; it stops at once.
 #[utoipa::path(delete, path = "/v1/apikeys/{key}", tag = "operator", params(("key" = String, Path)),
-    responses((status = 204), (status = 403, body = Problem), (status = 404, body = Problem)))]
+    responses((status = 204, description = "Done"), (status = 403, description = "The key's role does not include it", body = Problem), (status = 404, description = "Not there, or another consumer's", body = Problem)))]
 pub(crate) async fn revoke_api_key<S: Service>(
     State(shared): State<Shared<S>>,
     caller: Caller,

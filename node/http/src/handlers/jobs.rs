@@ -27,7 +27,7 @@ use tokio_util::io::ReaderStream;
     (status = 201, description = "Taken", body = Job),
     (status = 200, description = "Taken before, under the same key and spec", body = Job),
     (status = 409, description = "Key used for another spec, or offer not valid", body = Problem),
-    (status = 413, body = Problem), (status = 422, body = Problem),
+    (status = 413, description = "Too large", body = Problem), (status = 422, description = "Refused", body = Problem),
     (status = 503, description = "The queue is full; Retry-After says when to ask again", body = Problem)))]
 pub(crate) async fn submit<S: Service>(
     State(shared): State<Shared<S>>,
@@ -63,7 +63,7 @@ pub(crate) struct PageQuery {
 /// Lists the caller's jobs, newest first.
 #[utoipa::path(get, path = "/v1/jobs", tag = "jobs",
     params(("cursor" = Option<String>, Query), ("limit" = Option<usize>, Query, description = "1 to 100")),
-    responses((status = 200, body = Page<Job>)))]
+    responses((status = 200, description = "As asked", body = Page<Job>)))]
 pub(crate) async fn list<S: Service>(
     State(shared): State<Shared<S>>,
     caller: Caller,
@@ -87,7 +87,7 @@ pub(crate) struct WaitQuery {
 #[utoipa::path(get, path = "/v1/jobs/{job}", tag = "jobs",
     params(("job" = String, Path), ("after" = Option<usize>, Query, description = "steps already seen"),
         ("wait" = Option<u64>, Query, description = "seconds, at most 30")),
-    responses((status = 200, body = Job), (status = 404, description = "Not there, or another consumer's", body = Problem)))]
+    responses((status = 200, description = "As asked", body = Job), (status = 404, description = "Not there, or another consumer's", body = Problem)))]
 pub(crate) async fn show<S: Service>(
     State(shared): State<Shared<S>>,
     caller: Caller,
@@ -101,7 +101,7 @@ pub(crate) async fn show<S: Service>(
 
 /// Stops a job that has not ended.
 #[utoipa::path(post, path = "/v1/jobs/{job}/cancel", tag = "jobs", params(("job" = String, Path)),
-    responses((status = 200, body = Job), (status = 404, body = Problem), (status = 409, description = "It has ended", body = Problem)))]
+    responses((status = 200, description = "As asked", body = Job), (status = 404, description = "Not there, or another consumer's", body = Problem), (status = 409, description = "It has ended", body = Problem)))]
 pub(crate) async fn cancel<S: Service>(
     State(shared): State<Shared<S>>,
     caller: Caller,
@@ -112,8 +112,8 @@ pub(crate) async fn cancel<S: Service>(
 
 /// The output, sealed to the consumer's key.
 #[utoipa::path(get, path = "/v1/jobs/{job}/result", tag = "jobs", params(("job" = String, Path)), responses(
-    (status = 200, content_type = "application/vnd.decores.sealed", body = Vec<u8>), (status = 404, body = Problem),
-    (status = 409, description = "No output (yet)", body = Problem), (status = 410, body = Problem)))]
+    (status = 200, description = "As asked", content_type = "application/vnd.decores.sealed", body = Vec<u8>), (status = 404, description = "Not there, or another consumer's", body = Problem),
+    (status = 409, description = "No output (yet)", body = Problem), (status = 410, description = "No longer kept", body = Problem)))]
 pub(crate) async fn result<S: Service>(
     State(shared): State<Shared<S>>,
     caller: Caller,
@@ -124,7 +124,7 @@ pub(crate) async fn result<S: Service>(
 
 /// Removes the sealed output and logs from the node.
 #[utoipa::path(delete, path = "/v1/jobs/{job}/result", tag = "jobs", params(("job" = String, Path)), responses(
-    (status = 204), (status = 404, body = Problem), (status = 409, body = Problem)))]
+    (status = 204, description = "Done"), (status = 404, description = "Not there, or another consumer's", body = Problem), (status = 409, description = "The state does not allow it", body = Problem)))]
 pub(crate) async fn delete_result<S: Service>(
     State(shared): State<Shared<S>>,
     caller: Caller,
@@ -136,8 +136,8 @@ pub(crate) async fn delete_result<S: Service>(
 
 /// The program's standard error, sealed to the consumer's key.
 #[utoipa::path(get, path = "/v1/jobs/{job}/logs", tag = "jobs", params(("job" = String, Path)), responses(
-    (status = 200, content_type = "application/vnd.decores.sealed", body = Vec<u8>), (status = 404, body = Problem),
-    (status = 409, body = Problem), (status = 410, body = Problem)))]
+    (status = 200, description = "As asked", content_type = "application/vnd.decores.sealed", body = Vec<u8>), (status = 404, description = "Not there, or another consumer's", body = Problem),
+    (status = 409, description = "The state does not allow it", body = Problem), (status = 410, description = "No longer kept", body = Problem)))]
 pub(crate) async fn logs<S: Service>(
     State(shared): State<Shared<S>>,
     caller: Caller,
@@ -148,7 +148,7 @@ pub(crate) async fn logs<S: Service>(
 
 /// The receipt of the latest ended attempt.
 #[utoipa::path(get, path = "/v1/jobs/{job}/receipt", tag = "jobs", params(("job" = String, Path)), responses(
-    (status = 200, content_type = "application/json", body = Object), (status = 404, body = Problem),
+    (status = 200, description = "As asked", content_type = "application/json", body = Object), (status = 404, description = "Not there, or another consumer's", body = Problem),
     (status = 409, description = "It has not ended", body = Problem)))]
 pub(crate) async fn receipt<S: Service>(
     State(shared): State<Shared<S>>,

@@ -15,7 +15,7 @@ use decores_api::{Code, Problem};
 use serde::Deserialize;
 
 /// The newest signed checkpoint (C2SP tlog-checkpoint).
-#[utoipa::path(get, path = "/v1/log/checkpoint", tag = "log", responses((status = 200, content_type = "text/plain", body = String)))]
+#[utoipa::path(get, path = "/v1/log/checkpoint", tag = "log", responses((status = 200, description = "As asked", content_type = "text/plain", body = String)))]
 pub(crate) async fn checkpoint<S: Service>(
     State(shared): State<Shared<S>>,
     caller: Caller,
@@ -26,7 +26,7 @@ pub(crate) async fn checkpoint<S: Service>(
 
 /// A tile (C2SP tlog-tiles): `0/000`, `0/000.p/5`, `entries/000`. Entry bundles need the operator's role.
 #[utoipa::path(get, path = "/v1/log/tile/{path}", tag = "log", params(("path" = String, Path)), responses(
-    (status = 200, content_type = "application/octet-stream", body = Vec<u8>), (status = 404, body = Problem)))]
+    (status = 200, description = "As asked", content_type = "application/octet-stream", body = Vec<u8>), (status = 404, description = "Not there, or another consumer's", body = Problem)))]
 pub(crate) async fn tile<S: Service>(
     State(shared): State<Shared<S>>,
     caller: Caller,
@@ -53,7 +53,7 @@ fn tile_response(tile: LogBytes) -> Response {
 
 /// A proof of one entry (C2SP tlog-proof).
 #[utoipa::path(get, path = "/v1/log/proofs/{index}", tag = "log", params(("index" = u64, Path)), responses(
-    (status = 200, content_type = "text/plain", body = String), (status = 404, body = Problem)))]
+    (status = 200, description = "As asked", content_type = "text/plain", body = String), (status = 404, description = "Not there, or another consumer's", body = Problem)))]
 pub(crate) async fn proof<S: Service>(
     State(shared): State<Shared<S>>,
     caller: Caller,
@@ -75,7 +75,7 @@ pub(crate) struct EntriesQuery {
 /// Entries from an index on; without one, the newest.
 #[utoipa::path(get, path = "/v1/log/entries", tag = "log",
     params(("from" = Option<u64>, Query), ("limit" = Option<usize>, Query, description = "1 to 1,000")),
-    responses((status = 200, body = LogEntries)))]
+    responses((status = 200, description = "As asked", body = LogEntries)))]
 pub(crate) async fn entries<S: Service>(
     State(shared): State<Shared<S>>,
     caller: Caller,

@@ -24,13 +24,13 @@ pub(crate) async fn openapi() -> Response {
 }
 
 /// Who the node is, signed by its identity key.
-#[utoipa::path(get, path = "/v1/node", tag = "node", security(()), responses((status = 200, body = NodeResponse)))]
+#[utoipa::path(get, path = "/v1/node", tag = "node", security(()), responses((status = 200, description = "As asked", body = NodeResponse)))]
 pub(crate) async fn node<S: Service>(State(shared): State<Shared<S>>) -> Result<Json<NodeResponse>, Failure> {
     Ok(Json(shared.node.node().await?))
 }
 
 /// What the node is doing.
-#[utoipa::path(get, path = "/v1/status", tag = "node", responses((status = 200, body = Status)))]
+#[utoipa::path(get, path = "/v1/status", tag = "node", responses((status = 200, description = "As asked", body = Status)))]
 pub(crate) async fn status<S: Service>(
     State(shared): State<Shared<S>>,
     caller: Caller,
@@ -40,7 +40,7 @@ pub(crate) async fn status<S: Service>(
 }
 
 /// Metrics, in Prometheus' text format.
-#[utoipa::path(get, path = "/metrics", tag = "node", responses((status = 200, body = String)))]
+#[utoipa::path(get, path = "/metrics", tag = "node", responses((status = 200, description = "As asked", body = String)))]
 pub(crate) async fn metrics<S: Service>(
     State(shared): State<Shared<S>>,
     caller: Caller,

@@ -15,7 +15,7 @@ use decores_api::offers::{OfferRequest, OfferResponse, PlanRequest, PlanResponse
 
 /// Asks for an offer: a one-use sealing key, signed. At most 32 are open per consumer.
 #[utoipa::path(post, path = "/v1/offers", tag = "jobs", request_body = OfferRequest, responses(
-    (status = 201, body = OfferResponse),
+    (status = 201, description = "Made", body = OfferResponse),
     (status = 422, description = "The node cannot give that protection", body = Problem),
     (status = 429, description = "Too many open offers", body = Problem),
     (status = 503, description = "No locked memory left", body = Problem)))]
@@ -32,7 +32,7 @@ pub(crate) async fn create<S: Service>(
 
 /// Shows how a spec would be isolated, without running it.
 #[utoipa::path(post, path = "/v1/plans", tag = "jobs", request_body = PlanRequest, responses(
-    (status = 200, body = PlanResponse),
+    (status = 200, description = "As asked", body = PlanResponse),
     (status = 422, description = "The spec would be refused", body = Problem)))]
 pub(crate) async fn plan<S: Service>(
     State(shared): State<Shared<S>>,
