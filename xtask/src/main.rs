@@ -3,6 +3,7 @@
 //! Rules are ordinary functions over plain values, each with a test that makes it fail; what they read (manifests,
 //! `cargo metadata`, the tree) is gathered once in [`workspace`].
 
+mod bench;
 mod rust_text;
 mod tidy;
 mod workspace;
@@ -22,10 +23,14 @@ struct Arguments {
 enum Command {
     /// Check the house rules: layers, sizes, licences, cryptography, guarantees
     Tidy,
+    /// Measure, beside the bare tools in the same run
+    #[command(subcommand)]
+    Bench(bench::Bench),
 }
 
 fn main() -> Result<ExitCode> {
     match Arguments::parse().command {
         Command::Tidy => tidy::run(),
+        Command::Bench(which) => bench::run(which),
     }
 }

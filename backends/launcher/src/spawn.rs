@@ -199,7 +199,7 @@ fn prepare(start: &Start<'_>, ends: &mut (File, File)) -> Step<std::convert::Inf
     if plan.namespaces.contains(&Namespace::Cgroup) {
         syscall::unshare(libc::CLONE_NEWCGROUP).map_err(at("making a cgroup namespace"))?;
     }
-    syscall::set_session_and_mask();
+    syscall::new_session();
     syscall::signals(false);
     let null = File::options().read(true).write(true).open("/dev/null").map_err(at("opening /dev/null"))?;
     if plan.namespaces.contains(&Namespace::Uts) {
@@ -207,8 +207,11 @@ fn prepare(start: &Start<'_>, ends: &mut (File, File)) -> Step<std::convert::Inf
     }
     let in_root = plan.namespaces.contains(&Namespace::Mount);
     if in_root {
+        // The engine's own user must be able to enter the folders that root makes.
+        syscall::file_mask(0o022);
         enter_root(start)?;
     }
+    syscall::file_mask(0o077);
     // From here on the five descriptors and the two pipes are all there is.
     let placed = place_descriptors(start.fds, &null, ends).map_err(at("placing descriptors"))?;
     // The old numbers stand for other files now: they must not be closed.

@@ -88,12 +88,16 @@ pub(crate) fn unshare(flags: c_int) -> io::Result<()> {
     done(unsafe { libc::unshare(flags) }.into()).map(drop)
 }
 
-pub(crate) fn set_session_and_mask() {
-    // SAFETY: both take plain numbers; `setsid` fails only for a group leader, which has its own group.
-    unsafe {
-        libc::setsid();
-        libc::umask(0o077);
-    }
+/// Leaves the node's terminal and process group.
+pub(crate) fn new_session() {
+    // SAFETY: takes nothing; it fails only for a group leader, which has its own group.
+    unsafe { libc::setsid() };
+}
+
+/// Which permissions new files do not get.
+pub(crate) fn file_mask(mask: libc::mode_t) {
+    // SAFETY: takes a plain number, and always succeeds.
+    unsafe { libc::umask(mask) };
 }
 
 pub(crate) fn set_host_name(name: &str) -> io::Result<()> {

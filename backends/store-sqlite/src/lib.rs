@@ -50,6 +50,14 @@ pub enum OpenError {
         #[source]
         source: rusqlite::Error,
     },
+    /// The file system does not allow a write-ahead log.
+    #[error("`{path}` has journal mode `{mode}`, not `wal`; put the home on a local file system")]
+    Journal {
+        /// Which.
+        path: PathBuf,
+        /// The mode it has.
+        mode: String,
+    },
     /// Of another program or version.
     #[error("`{path}` is not a store of version {expected}: it says version {found}, application {application:#x}")]
     Schema {

@@ -37,7 +37,10 @@ CREATE TRIGGER log_entries_unchanged BEFORE UPDATE ON log_entries
 pub(crate) fn open(path: &Path) -> Result<Connection, OpenError> {
     let failed = |source| OpenError::Sqlite { path: path.to_owned(), source };
     let mut db = Connection::open(path).map_err(failed)?;
-    configure(&db).map_err(failed)?;
+    let mode = configure(&db).map_err(failed)?;
+    if mode != "wal" {
+        return Err(OpenError::Journal { path: path.to_owned(), mode });
+    }
     if is_empty(&db).map_err(failed)? {
         create(&mut db).map_err(failed)?;
     }
@@ -50,13 +53,11 @@ pub(crate) fn open(path: &Path) -> Result<Connection, OpenError> {
     Ok(db)
 }
 
-fn configure(db: &Connection) -> rusqlite::Result<()> {
-    // What answers this is the mode, and a file system that cannot have it must not pass silently.
-    let mode: String = db.query_row("PRAGMA journal_mode = WAL", [], |row| row.get(0))?;
-    if mode != "wal" {
-        return Err(rusqlite::Error::ExecuteReturnedResults);
-    }
-    db.execute_batch("PRAGMA synchronous = FULL; PRAGMA secure_delete = ON; PRAGMA trusted_schema = OFF;")
+/// The journal mode that is in force afterwards: a file system may not allow the one that is asked for.
+fn configure(db: &Connection) -> rusqlite::Result<String> {
+    let mode = db.query_row("PRAGMA journal_mode = WAL", [], |row| row.get(0))?;
+    db.execute_batch("PRAGMA synchronous = FULL; PRAGMA secure_delete = ON; PRAGMA trusted_schema = OFF;")?;
+    Ok(mode)
 }
 
 fn is_empty(db: &Connection) -> rusqlite::Result<bool> {

@@ -84,6 +84,11 @@ async fn appends_entries(store: &dyn Store) {
     assert!(store.entries(1200, 10).await.expect("reads").is_empty());
     assert!(store.entries(0, 0).await.expect("reads").is_empty());
     assert!(store.entries(u64::MAX, 10).await.expect("reads").is_empty());
+
+    let batch = Batch { changes: vec![insert(Table::Receipts, b"r", b"", 0)], entries: vec![b"1200".to_vec()] };
+    store.commit(batch).await.expect("writes both");
+    let record = store.get(Table::Receipts, b"r".to_vec()).await.expect("reads").expect("is there");
+    assert_eq!(record.entry, 1200, "a record knows the entry that it was written with");
 }
 
 async fn lists_newest_first(store: &dyn Store) {

@@ -159,5 +159,8 @@ pub const HARMLESS: &[Call] = &[
     call(libc::SYS_symlinkat, "the guest makes no links that point elsewhere"),
 ];
 
-/// As [`HARMLESS`], for the compile process only: the allocator looks for the number of processors in `/sys`.
-pub const HARMLESS_COMPILE: &[Call] = &[call(libc::SYS_openat, "the allocator counts processors in /sys")];
+/// As [`HARMLESS`], for the compile process only.
+pub const HARMLESS_COMPILE: &[Call] = &[
+    call(libc::SYS_openat, "the allocator counts processors in /sys"),
+    call(libc::SYS_fcntl, "debug builds of the standard library look at a descriptor before they close it"),
+];

@@ -1,6 +1,7 @@
 //! What holds the guest: one configuration for compiling and running, a meter for memory, a clock.
 
-use crate::error::EngineError;
+use crate::error::{EngineError, doing};
+use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 use wasmtime::{Config, Engine, ResourceLimiter};
@@ -40,7 +41,10 @@ pub fn engine() -> Result<Engine, EngineError> {
 /// calls are: the thread is held by both locks.
 pub(crate) fn start_ticker(engine: &Engine) -> Result<(), EngineError> {
     let engine = engine.weak();
+    // A thread makes calls of its own while it starts, which the lock would end it for.
+    let (started, wait) = mpsc::channel();
     let tick = move || {
+        let _ = started.send(());
         while let Some(engine) = engine.upgrade() {
             engine.increment_epoch();
             drop(engine);
@@ -51,8 +55,8 @@ pub(crate) fn start_ticker(engine: &Engine) -> Result<(), EngineError> {
         .name("ticker".to_owned())
         .stack_size(64 << 10)
         .spawn(tick)
-        .map(drop)
-        .map_err(|e| EngineError::Io("starting the ticker", e))
+        .map_err(doing("starting the ticker"))?;
+    wait.recv().map_err(|_| EngineError::Protocol("the ticker did not start"))
 }
 
 #[expect(clippy::disallowed_methods, reason = "the engine is a process of its own; its tick is no decision")]

@@ -81,7 +81,7 @@ pub(crate) fn table(report: &Report) -> Table {
     table
 }
 
-/// `12 claims hold, 5 do not or were not checked` and the like.
+/// `12 hold, 1 not checked` and the like: of all claims, how many came out how.
 pub(crate) fn counts(report: &Report) -> String {
     let count = |status| report.claims.iter().filter(|c| c.status == status).count();
     [Status::Holds, Status::DoesNotHold, Status::NotChecked, Status::NotClaimed]
@@ -89,7 +89,9 @@ pub(crate) fn counts(report: &Report) -> String {
         .map(|status| (count(status), status))
         .filter(|(n, status)| *n > 0 || *status == Status::Holds)
         .map(|(n, status)| match status {
+            Status::Holds if n == 1 => "1 holds".to_owned(),
             Status::Holds => format!("{n} hold"),
+            Status::DoesNotHold if n == 1 => "1 does not hold".to_owned(),
             Status::DoesNotHold => format!("{n} do not hold"),
             Status::NotChecked => format!("{n} not checked"),
             Status::NotClaimed => format!("{n} not claimed"),
@@ -148,7 +150,7 @@ mod tests {
 
     #[test]
     fn the_verdict_names_each_reason() {
-        let expected = "refused: the receipt is not to be relied on (1 hold, 1 do not hold, 1 not claimed)\n  \
+        let expected = "refused: the receipt is not to be relied on (1 holds, 1 does not hold, 1 not claimed)\n  \
                         `wipe` does not hold: a check did not pass\n";
         assert_eq!(verdict(&report()), expected);
     }

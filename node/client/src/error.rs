@@ -141,6 +141,7 @@ impl ClientError {
             Self::Url(_) | Self::NoLogin(_) | Self::File { .. } | Self::Input(_) | Self::Damaged { .. } => {
                 ErrorKind::Usage
             }
+            Self::Unreachable { source, .. } if is_certificate(source) => ErrorKind::Refused,
             Self::Unreachable { .. } | Self::Timeout { .. } => ErrorKind::Unreachable,
             Self::Problem { problem, .. } => kind_of(problem.code),
             Self::Refused { .. } | Self::Mismatch(_) | Self::Exposed(_) => ErrorKind::Refused,
@@ -243,22 +244,15 @@ fn hint_of(code: Code) -> Option<String> {
     Some(text.to_owned())
 }
 
-fn is_certificate(error: &reqwest::Error) -> bool {
-    let mut next = std::error::Error::source(error);
-    while let Some(cause) = next {
-        let inner = cause.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
-        let found = inner.is_some_and(|e| e.downcast_ref::<rustls::Error>().is_some_and(is_invalid_certificate))
-            || cause.downcast_ref::<rustls::Error>().is_some_and(is_invalid_certificate);
-        if found {
-            return true;
-        }
-        next = cause.source();
+/// Whether the node's certificate was refused; I/O errors hide their cause from `source`, hence the recursion.
+fn is_certificate(error: &(dyn std::error::Error + 'static)) -> bool {
+    if let Some(tls) = error.downcast_ref::<rustls::Error>() {
+        return matches!(tls, rustls::Error::InvalidCertificate(_));
     }
-    false
-}
-
-fn is_invalid_certificate(error: &rustls::Error) -> bool {
-    matches!(error, rustls::Error::InvalidCertificate(_))
+    match error.downcast_ref::<std::io::Error>() {
+        Some(io) => io.get_ref().is_some_and(|inner| is_certificate(inner)),
+        None => error.source().is_some_and(is_certificate),
+    }
 }
 
 #[cfg(test)]

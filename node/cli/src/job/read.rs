@@ -98,10 +98,7 @@ pub(super) async fn cancel(client: &Client, job: JobId) -> Result<Exit, Failure>
 }
 
 pub(super) async fn result(context: &Context, client: &Client, args: ResultArgs) -> Result<Exit, Failure> {
-    let progress = JobProgress::new();
-    let ended = client.wait(args.job, &mut 0, &|p| progress.note(&p)).await;
-    progress.clear();
-    let job = ended?;
+    let job = ended(client, args.job).await?;
     if !job.result {
         run::outcome(&job)?;
         return Err(Failure::new(Exit::Failed, format!("{} has no output", args.job)));
@@ -125,6 +122,18 @@ pub(super) async fn result(context: &Context, client: &Client, args: ResultArgs)
         output::note(format!("{files} of the output not fetched: decores job result {} --dir DIR", args.job));
     }
     run::outcome(&job)
+}
+
+/// The job, once it has ended; what it did before we came is not told again.
+async fn ended(client: &Client, job: JobId) -> Result<Job, Failure> {
+    let now = client.job(job).await?;
+    if now.state.is_final() {
+        return Ok(now);
+    }
+    let progress = JobProgress::new();
+    let ended = client.wait(job, &mut now.steps.len(), &|p| progress.note(&p)).await;
+    progress.clear();
+    Ok(ended?)
 }
 
 pub(super) async fn receipt(context: &Context, client: &Client, args: ReceiptArgs) -> Result<Exit, Failure> {

@@ -13,7 +13,6 @@ use decores_audit::ports::Select;
 use decores_http::{Failure, SealedFile};
 use decores_types::{Attempt, JobId, Reason, Timestamp, chain};
 use std::time::Duration;
-use tokio::time::{Instant, timeout_at};
 
 /// Longest a receipt may wait for the log's next checkpoint.
 const RECEIPT_PATIENCE: Duration = Duration::from_secs(30);
@@ -81,20 +80,23 @@ pub(crate) async fn show(
     after: Option<usize>,
     wait: Duration,
 ) -> Result<Job, Problem> {
-    let deadline = Instant::now() + wait;
+    let patience = tokio::time::sleep(wait);
+    tokio::pin!(patience);
+    let mut over = wait.is_zero();
     // Subscribed before the first look, so that no change falls between.
     let mut changed = node.changed.subscribe();
     let mut stopping = node.stopping.subscribe();
     loop {
         let (held, _) = find::<action::ReadJob>(node, who, job).await?;
         let news = after.is_none_or(|seen| held.row.record.steps.len() > seen);
-        if news || Instant::now() >= deadline {
+        if news || over {
             return Ok(wire(&held.row, node.clock.now()));
         }
         let change = async { while matches!(changed.recv().await, Ok(other) if other != job) {} };
         tokio::select! {
-            _ = timeout_at(deadline, change) => {}
-            _ = stopping.wait_for(|stopping| *stopping) => return Ok(wire(&held.row, node.clock.now())),
+            () = change => {}
+            () = &mut patience => over = true,
+            _ = stopping.changed() => over = true,
         }
     }
 }

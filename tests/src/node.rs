@@ -1,0 +1,241 @@
+//! A node: `decoresd run` on a home of its own.
+
+use crate::consumer::Consumer;
+use crate::programs::program;
+use crate::transport::{Transport, tls};
+use crate::wait::until;
+use decores_api::node::{NodeResponse, NodeStatement};
+use decores_api::paths;
+use decores_audit::trust::TrustedNode;
+use decores_audit::{LogKey, Trust};
+use decores_keys::Ed25519Public;
+use decores_types::canonical;
+use std::fs::{self, File};
+use std::net::SocketAddr;
+use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+use tempfile::TempDir;
+
+/// User ids that one node of the tests has for its jobs.
+const UIDS: u32 = 16;
+
+/// What a test may want to be other than usual.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Jobs at a time.
+    pub slots: u32,
+    /// Jobs that wait.
+    pub queue: u32,
+    /// Life of an offer.
+    pub offer_seconds: u32,
+    /// Largest payload.
+    pub payload_bytes: u64,
+    /// Connections at a time.
+    pub connections: u32,
+    /// For a head and a handshake.
+    pub head_seconds: u32,
+    /// For a body.
+    pub body_seconds: u32,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            slots: 4,
+            queue: 64,
+            offer_seconds: 600,
+            payload_bytes: 256 << 20,
+            connections: 64,
+            head_seconds: 10,
+            body_seconds: 10,
+        }
+    }
+}
+
+impl Settings {
+    fn write(&self, path: &Path) {
+        static NODES: AtomicU32 = AtomicU32::new(0);
+        // Each node's jobs have users of their own, also beside the nodes of other test programs.
+        let node = NODES.fetch_add(1, Ordering::Relaxed);
+        let first_uid = 1 << 30 | (std::process::id() & 0xffff) << 12 | (node * UIDS & 0xfff);
+        let Self { slots, queue, offer_seconds, payload_bytes, connections, head_seconds, body_seconds } = self;
+        let text = format!(
+            "version = 1\n[node]\nlisten = \"127.0.0.1:0\"\n\
+             [jobs]\nslots = {slots}\nqueue = {queue}\noffer_seconds = {offer_seconds}\nfirst_uid = {first_uid}\n\
+             [jobs.max]\npayload_bytes = {payload_bytes}\n\
+             [api]\nconnections = {connections}\nhead_seconds = {head_seconds}\nbody_seconds = {body_seconds}\n"
+        );
+        fs::write(path, text).unwrap();
+    }
+}
+
+/// A running node; ended when dropped.
+pub struct Node {
+    folder: TempDir,
+    child: Child,
+    address: SocketAddr,
+    statement: NodeStatement,
+    operator: String,
+}
+
+impl Node {
+    /// A node with the tests' usual settings.
+    pub fn start() -> Self {
+        Self::with(&Settings::default())
+    }
+
+    /// A node with other settings.
+    pub fn with(settings: &Settings) -> Self {
+        let folder = tempfile::Builder::new().prefix("decores-test-").tempdir().unwrap();
+        // Jobs' users must reach the jails inside.
+        fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o711)).unwrap();
+        let home = folder.path().join("home");
+        fs::DirBuilder::new().mode(0o700).create(&home).unwrap();
+        settings.write(&home.join("config.toml"));
+        let (child, login) = spawn(folder.path(), None);
+        let (address, operator) = read_login(&login);
+        let operator = operator.expect("a first start shows an API key");
+        let statement = statement(address);
+        Self { folder, child, address, statement, operator }
+    }
+
+    /// Starts it again on the same home and address.
+    pub fn start_again(&mut self) {
+        let (child, login) = spawn(self.folder.path(), Some(self.address));
+        self.child = child;
+        let (address, key) = read_login(&login);
+        assert_eq!((address, key), (self.address, None), "a second start shows no API key");
+    }
+
+    /// Asks it to stop, and waits until it has.
+    pub fn stop(&mut self) {
+        if self.child.try_wait().unwrap().is_some() {
+            return;
+        }
+        signal("TERM", self.pid());
+        let child = &mut self.child;
+        until("the node stops", 60, || child.try_wait().unwrap());
+    }
+
+    /// Ends it as a crash would.
+    pub fn crash(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
+    /// Its process.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Where it listens.
+    pub const fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Its URL.
+    pub fn url(&self) -> String {
+        format!("https://{}", self.address)
+    }
+
+    /// Its folder.
+    pub fn home(&self) -> PathBuf {
+        self.folder.path().join("home")
+    }
+
+    /// A folder beside its own, for what a test writes.
+    pub fn beside(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    /// What it wrote to its standard error, and what it was started with.
+    pub fn log(&self) -> String {
+        fs::read_to_string(self.beside("stderr")).unwrap()
+    }
+
+    /// Who it says it is.
+    pub const fn statement(&self) -> &NodeStatement {
+        &self.statement
+    }
+
+    /// Its identity key.
+    pub fn identity(&self) -> Ed25519Public {
+        Ed25519Public::from_base64(&self.statement.identity_public).unwrap()
+    }
+
+    /// A trust file that pins it.
+    pub fn trust(&self) -> Trust {
+        let log = LogKey::parse(&self.statement.log_key).unwrap();
+        let node = TrustedNode::new("node", *self.identity().as_bytes(), &log);
+        Trust { nodes: vec![node], ..Trust::default() }
+    }
+
+    /// A way to it that believes its own authority only.
+    pub fn transport(&self) -> Transport {
+        Transport::new(self.address, tls(Some(&self.statement.tls_ca.0)))
+    }
+
+    /// Whoever holds the first API key.
+    pub fn operator(&self) -> Consumer<'_> {
+        Consumer::new(self, &self.operator)
+    }
+
+    /// A new consumer.
+    pub fn consumer(&self) -> Consumer<'_> {
+        Consumer::new(self, &self.operator().create_key("consumer", 3600).api_key)
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        self.stop();
+        if std::thread::panicking() {
+            eprintln!("--- the node's log:\n{}", self.log());
+        }
+    }
+}
+
+/// Sends a signal to one process.
+pub fn signal(name: &str, pid: u32) {
+    let sent = Command::new("kill").args([&format!("-{name}"), &pid.to_string()]).status().unwrap();
+    assert!(sent.success(), "kill -{name} {pid}");
+}
+
+/// Starts the program and waits for the line that says how to log in.
+fn spawn(folder: &Path, listen: Option<SocketAddr>) -> (Child, String) {
+    let out = folder.join("stdout");
+    let errors = File::options().create(true).append(true).open(folder.join("stderr")).unwrap();
+    let mut command = Command::new(program("decoresd"));
+    program("decores-engine-wasm");
+    command.arg("run").arg("--home").arg(folder.join("home"));
+    command.args(listen.iter().flat_map(|address| ["--listen".to_owned(), address.to_string()]));
+    command.stdin(Stdio::null()).stdout(File::create(&out).unwrap()).stderr(errors);
+    let mut child = command.spawn().unwrap();
+    let login = until("the node says how to log in", 60, || {
+        if let Some(status) = child.try_wait().unwrap() {
+            panic!("the node ended ({status}): {}", fs::read_to_string(folder.join("stderr")).unwrap());
+        }
+        fs::read_to_string(&out).unwrap().lines().find(|l| l.starts_with("decores login ")).map(str::to_owned)
+    });
+    (child, login)
+}
+
+fn read_login(line: &str) -> (SocketAddr, Option<String>) {
+    let words: Vec<&str> = line.split(' ').collect();
+    let address = words[2].strip_prefix("https://").unwrap().parse().unwrap();
+    let key = words.iter().position(|w| *w == "--api-key").map(|at| words[at + 1].to_owned());
+    (address, key)
+}
+
+fn statement(address: SocketAddr) -> NodeStatement {
+    let answer = Transport::new(address, tls(None)).request("GET", paths::NODE, &[], b"");
+    let answer: NodeResponse = answer.json();
+    let bytes = canonical::to_vec(&answer.envelope).unwrap();
+    let envelope: decores_keys::Envelope = canonical::from_slice(&bytes, 1 << 16).unwrap();
+    let statement: NodeStatement = canonical::from_slice(&envelope.payload.0, 1 << 16).unwrap();
+    let identity = Ed25519Public::from_base64(&statement.identity_public).unwrap();
+    envelope.verify(decores_api::node::NODE_STATEMENT_TYPE, &identity).unwrap();
+    statement
+}
