@@ -76,6 +76,8 @@ fn become_launcher(parent: u32, socket: &Socket) {
     syscall::signals(true);
     let fd = socket.0.as_raw_fd().unsigned_abs();
     let tied = syscall::process_control(libc::PR_SET_PDEATHSIG, libc::SIGKILL as libc::c_ulong);
+    // Without pid namespaces, what an engine leaves behind comes here.
+    let heir = syscall::process_control(libc::PR_SET_CHILD_SUBREAPER, 1);
     let null = fs::File::options().read(true).write(true).open("/dev/null");
     let closed = null.and_then(|null| {
         (0..3).try_for_each(|to| syscall::place(null.as_raw_fd(), to, false))?;
@@ -85,7 +87,7 @@ fn become_launcher(parent: u32, socket: &Socket) {
         below.and_then(|()| syscall::close_range(fd + 1, u32::MAX))
     });
     let orphaned = std::os::unix::process::parent_id() != parent;
-    if orphaned || tied.is_err() || closed.is_err() {
+    if orphaned || tied.is_err() || heir.is_err() || closed.is_err() {
         syscall::exit_now(1);
     }
 }

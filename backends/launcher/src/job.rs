@@ -111,6 +111,10 @@ impl Job {
     pub(crate) fn finish(self) -> (JobId, Attempt, Exit) {
         let ended = syscall::reap(self.pid);
         self.kill_strays();
+        if !self.own_pids {
+            // What the engine left is the launcher's now, and stays in the group until it is reaped.
+            while syscall::reap(-self.pid).is_ok() {}
+        }
         let cgroup = self.cgroup.as_ref();
         let out_of_memory = cgroup.is_some_and(JobCgroup::out_of_memory);
         let peak = cgroup.and_then(JobCgroup::peak_memory);

@@ -298,7 +298,7 @@ pub(crate) struct Ended {
     pub(crate) memory_bytes: u64,
 }
 
-/// Waits for a child to end and reaps it.
+/// Waits for a child, or with a negative id for any of a group, to end and reaps it.
 pub(crate) fn reap(pid: pid_t) -> io::Result<Ended> {
     let mut status = 0;
     // SAFETY: all-zero is a valid `rusage`.

@@ -4,6 +4,7 @@
 use crate::error::{EngineError, Stop};
 use crate::input::{IN, OUT};
 use crate::limits::{self, Meter};
+use crate::sleep;
 use crate::streams::{Capture, Stdin};
 use decores_types::bundle::InputManifest;
 use decores_types::{Limits, Reason};
@@ -62,6 +63,7 @@ impl Guest<'_> {
         store.set_epoch_deadline(1);
         // At each tick the guest yields, so that the time limit is looked at.
         store.epoch_deadline_async_yield_and_update(1);
+        sleep::replace(&mut linker, &mut store)?;
         check_command(module, &linker, &mut store)?;
         let start = limits::now();
         let wall = Duration::from_millis(self.limits.wall_ms);

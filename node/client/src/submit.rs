@@ -23,8 +23,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use tokio::sync::mpsc;
 
-/// Attempts at one job before we give up.
+/// Attempts at one job while the node keeps losing it.
 const MAX_ATTEMPTS: u32 = 5;
+/// Attempts at one job while its engine keeps ending early: the program may be the cause.
+const MAX_ENGINES: u32 = 2;
 /// Longest we wait, all in all, for a busy node to take a job.
 const MAX_BUSY: Duration = Duration::from_secs(600);
 /// Pieces sealed ahead of the network.
@@ -46,7 +48,7 @@ impl Client {
             let job = self.submit(record, input, note).await?;
             let job = self.wait(job.job, &mut seen, note).await?;
             attempts += 1;
-            if !is_lost(&job) || attempts == MAX_ATTEMPTS {
+            if attempts >= attempts_worth(&job) {
                 return Ok(job);
             }
             pause(backoff(attempts)).await;
@@ -205,9 +207,14 @@ impl Client {
     }
 }
 
-/// Whether the node, not the program, ended the attempt, and would take another.
-fn is_lost(job: &Job) -> bool {
-    job.resubmit && matches!(job.reason, Reason::Resubmit | Reason::QueueExpired)
+/// How many attempts an end like this one is worth.
+fn attempts_worth(job: &Job) -> u32 {
+    match job.reason {
+        _ if !job.resubmit => 1,
+        Reason::Resubmit | Reason::QueueExpired => MAX_ATTEMPTS,
+        Reason::EngineLost => MAX_ENGINES,
+        _ => 1,
+    }
 }
 
 fn is_stale_offer(error: &ClientError) -> bool {

@@ -45,7 +45,14 @@ pub(super) fn isolation(p: &Predicate) -> Finding {
     ];
     let weak: Vec<&str> = weak.into_iter().filter(|(is, _)| *is).map(|(_, what)| what).collect();
     let but = if weak.is_empty() { String::new() } else { format!("; but {}", weak.join(", ")) };
-    Finding::holds(format!("seccomp, no network, {WORD}{but}"))
+    let list = |what: &str, words: &[Code]| match words {
+        [] => String::new(),
+        words => format!(", {what} {}", words.iter().map(Code::as_str).collect::<Vec<_>>().join(" ")),
+    };
+    let own = if i.user == User::Own { ", own user" } else { "" };
+    let landlock = if i.landlock > 0 { ", Landlock" } else { "" };
+    let (namespaces, cgroup) = (list("namespaces", &i.namespaces), list("cgroup", &i.cgroup));
+    Finding::holds(format!("no network, seccomp{landlock}{own}{namespaces}{cgroup}; {WORD}{but}"))
 }
 
 pub(super) fn limits(p: &Predicate) -> Finding {

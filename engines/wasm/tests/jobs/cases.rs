@@ -14,6 +14,7 @@ pub const ALL: &[(&str, fn(&Node))] = &[
     ("arguments and environment", arguments),
     ("exit code 3 is kept, with output", exit_code),
     ("random bytes and clocks", random_and_clocks),
+    ("a short sleep is slept", short_sleep),
     ("files go in and out", files),
     ("standard error is sealed as logs", logs),
     ("logs are cut at their limit", logs_cut),
@@ -157,4 +158,19 @@ fn logs_cut(node: &Node) {
     let outcome = node.run(Order::new(command("", "(call $put (i32.const 2) (i32.const 65536) (i32.const 65536))")));
     assert_eq!(outcome.reason(), Reason::Completed);
     assert_eq!(outcome.logs.unwrap().len(), 4096);
+}
+
+fn short_sleep(node: &Node) {
+    let program = command(
+        "",
+        "(i64.store (i32.const 1024) (i64.const 77))
+         (i32.store (i32.const 1040) (i32.const 1))
+         (i64.store (i32.const 1048) (i64.const 50000000))
+         (call $must (call $poll (i32.const 1024) (i32.const 2048) (i32.const 1) (i32.const 16)))
+         (call $put (i32.const 1) (i32.const 2048) (i32.const 8))
+         (call $put (i32.const 1) (i32.const 16) (i32.const 4))",
+    );
+    let outcome = node.run(Order::new(program));
+    assert_eq!(outcome.stdout(), [77, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0]);
+    assert!(outcome.finished().wall_ms >= 50);
 }

@@ -2,6 +2,7 @@
 
 use crate::node::{Node, Order, Outcome};
 use crate::programs::{command, echo, endless, exit, memory_bomb, opens};
+use decores_sandbox::Namespace;
 use decores_sandbox::protocol::{EngineEvent, Scratch};
 use decores_types::{Commitment, Digest, Reason};
 use std::fmt::Write as _;
@@ -261,7 +262,8 @@ fn killed(node: &Node) {
             let left = node.launcher.inspect(sent.job.job, sent.job.attempt).unwrap();
             assert!(left.processes, "the inspection sees a job that lives");
             assert_eq!(left.cgroup, !node.host.cgroup.is_empty());
-            assert_eq!((left.mounts, left.scratch), (node.host.tmpfs_noswap, node.host.tmpfs_noswap));
+            let mounts = node.host.namespaces.contains(&Namespace::Mount);
+            assert_eq!((left.mounts, left.scratch), (mounts, mounts));
             // It may have ended by itself in the meantime.
             let _ = node.launcher.kill(sent.job.job, sent.job.attempt);
         },

@@ -65,12 +65,12 @@ pub fn memory_bomb(after: &str) -> Vec<u8> {
 
 /// Opens a path below a preopened folder and ends with the error's number; 0 if it opened.
 pub fn opens(folder: i32, path: &str, create: bool) -> Vec<u8> {
-    let flags = i32::from(create);
+    let (flags, rights) = if create { (1, 64) } else { (0, 2) };
     command(
         &format!("(data (i32.const 1024) {path:?})"),
         &format!(
             "(call $must (call $open (i32.const {folder}) (i32.const 0) (i32.const 1024) (i32.const {}) (i32.const {flags})
-               (i64.const -1) (i64.const -1) (i32.const 0) (i32.const 16)))",
+               (i64.const {rights}) (i64.const 0) (i32.const 0) (i32.const 16)))",
             path.len()
         ),
     )

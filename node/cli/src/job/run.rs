@@ -132,7 +132,7 @@ impl Targets {
         if context.json {
             output::json(&summary(job, output.as_ref(), &receipt))?;
         }
-        self.judge_receipt(&receipt)?;
+        self.judge_receipt(job, &receipt)?;
         outcome(job)
     }
 
@@ -163,7 +163,7 @@ impl Targets {
         Ok(output)
     }
 
-    fn judge_receipt(&self, receipt: &JobReceipt) -> Result<(), Failure> {
+    fn judge_receipt(&self, job: &Job, receipt: &JobReceipt) -> Result<(), Failure> {
         let counts = verify::counts(&receipt.report);
         if receipt.report.is_accepted() {
             let how = self
@@ -174,6 +174,7 @@ impl Targets {
             return Ok(());
         }
         output::note(verify::table(&receipt.report).render(false).trim_end());
+        output::note(format!("{} {}: {} ({})", job.job, job.state, job.reason, job.explanation));
         Err(Failure::new(Exit::Refused, format!("the receipt is not to be relied on: {counts}"))
             .hint("keep it: it is signed, and can be held against the node"))
     }

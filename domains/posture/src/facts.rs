@@ -1,0 +1,60 @@
+//! What was observed on the machine.
+
+use serde::{Deserialize, Serialize};
+
+/// Observed facts; `None` where something could not be observed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Facts {
+    /// Whether each job gets a user of its own.
+    pub own_users: bool,
+    /// Names of the namespaces that can be made.
+    pub namespaces: Vec<String>,
+    /// Names of the cgroup controllers whose limits hold.
+    pub cgroup: Vec<String>,
+    /// The kernel's Landlock ABI; 0 where there is none.
+    pub landlock_abi: u32,
+    /// Whether system call filters can be loaded.
+    pub seccomp: bool,
+    /// Whether the scratch can be kept from swap.
+    pub tmpfs_noswap: bool,
+    /// Whether pages can reach a swap device.
+    pub swap: SwapFact,
+    /// Whether the node's secrets lie in `memfd_secret`; else they are locked by `mlock`.
+    pub secret_memory: bool,
+    /// Bytes that the node may lock.
+    pub memlock_bytes: Option<u64>,
+    /// Bytes that the node wants to lock.
+    pub arena_bytes: u64,
+    /// Where the keystore's root lies.
+    pub root: RootPlace,
+    /// The kernel's `core_pattern`.
+    pub core_pattern: Option<String>,
+    /// Whether the kernel zeroes memory when it is freed.
+    pub init_on_free: Option<bool>,
+    /// Whether processes may trace others of the same user (`yama/ptrace_scope`; 0 is yes).
+    pub ptrace_scope: Option<u32>,
+}
+
+/// Whether pages can reach a swap device.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum SwapFact {
+    /// There is none.
+    None,
+    /// A job's pages cannot.
+    Prevented,
+    /// They can.
+    Possible,
+}
+
+/// Where the keystore's root lies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum RootPlace {
+    /// Derived from a passphrase.
+    Passphrase,
+    /// A systemd credential.
+    Credential,
+    /// In a file next to the keys.
+    BesideData,
+}

@@ -1,0 +1,51 @@
+//! What keeps job data and keys from disks.
+
+use crate::check::{Check, State};
+use crate::facts::{Facts, SwapFact};
+
+pub(crate) fn checks(facts: &Facts) -> Vec<Check> {
+    [Some(swap(facts)), Some(scratch(facts)), core_dumps(facts), freed(facts)].into_iter().flatten().collect()
+}
+
+fn swap(facts: &Facts) -> Check {
+    let why = "what reaches a swap device stays there after the job and cannot be wiped";
+    match facts.swap {
+        SwapFact::None => Check::ok("swap", "no swap", why),
+        SwapFact::Prevented => Check::ok("swap", "jobs cannot reach swap", why),
+        SwapFact::Possible => Check::bad(
+            "swap",
+            "job data can be swapped to a disk",
+            State::Weak,
+            why,
+            "sudo swapoff -a (and remove swap from /etc/fstab)",
+        ),
+    }
+}
+
+fn scratch(facts: &Facts) -> Check {
+    let why = "files of a job lie in memory; `noswap` keeps them there";
+    if facts.tmpfs_noswap || facts.swap == SwapFact::None {
+        return Check::ok("scratch", "the scratch never reaches a disk", why);
+    }
+    let mend = "use Linux 6.4 or newer and start decoresd as root, or: sudo swapoff -a";
+    Check::bad("scratch", "the scratch may be swapped", State::Weak, why, mend)
+}
+
+fn core_dumps(facts: &Facts) -> Option<Check> {
+    let pattern = facts.core_pattern.as_deref()?.trim();
+    let why = "the node and its engines forbid their own dumps; a collector is a second place that must honour it";
+    if !pattern.starts_with('|') {
+        return Some(Check::ok("core-dumps", "no program collects core dumps", why));
+    }
+    let mend = "sudo sysctl -w kernel.core_pattern=core";
+    Some(Check::bad("core-dumps", format!("core dumps go to `{pattern}`"), State::Weak, why, mend))
+}
+
+fn freed(facts: &Facts) -> Option<Check> {
+    let why = "without it, memory that a job gave back keeps its content until it is used again";
+    if facts.init_on_free? {
+        return Some(Check::ok("init-on-free", "the kernel zeroes freed memory", why));
+    }
+    let mend = "add init_on_free=1 to GRUB_CMDLINE_LINUX in /etc/default/grub, then: sudo update-grub && sudo reboot";
+    Some(Check::bad("init-on-free", "the kernel does not zero freed memory", State::Weak, why, mend))
+}
