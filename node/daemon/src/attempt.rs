@@ -6,8 +6,9 @@ use crate::slots::Slot;
 use decores_blobs::BlobWriter;
 use decores_launcher::{EngineDescriptors, Launched};
 use decores_sandbox::plan::{IsolationPlan, plan};
-use decores_sandbox::protocol::{EngineEvent, EngineJob, Exit, Finished, Given, Locked, MAX_EVENT, Scratch};
-use decores_types::{JobState, Reason, canonical, chain};
+use crate::records::EngineRow;
+use decores_sandbox::protocol::{EngineEvent, EngineJob, Exit, Finished, MAX_EVENT, Scratch};
+use decores_types::{JobSpec, JobState, Reason, canonical, chain};
 use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream as StdStream;
@@ -23,9 +24,6 @@ const SCRATCH: &str = "/scratch";
 pub(crate) struct Attempted {
     pub(crate) verdict: Verdict,
     pub(crate) slot: Option<Slot>,
-    pub(crate) plan: Option<IsolationPlan>,
-    pub(crate) given: Option<Given>,
-    pub(crate) locked: Option<Locked>,
     pub(crate) finished: Option<Finished>,
     pub(crate) exit: Option<Exit>,
 }
@@ -33,15 +31,8 @@ pub(crate) struct Attempted {
 impl Attempted {
     /// An attempt whose engine never started.
     pub(crate) const fn never(verdict: Verdict, slot: Option<Slot>) -> Self {
-        Self { verdict, slot, plan: None, given: None, locked: None, finished: None, exit: None }
+        Self { verdict, slot, finished: None, exit: None }
     }
-}
-
-/// What the engine said.
-#[derive(Default)]
-struct Heard {
-    locked: Option<Locked>,
-    finished: Option<Finished>,
 }
 
 /// Runs an engine for the attempt, in this place.
@@ -60,7 +51,7 @@ pub(crate) async fn run(
         Err(refusal) => return Attempted::never(Verdict::of(refusal.reason()), Some(slot)),
     };
     enter(node, &mut live.held, JobState::Starting, Reason::SlotFree).await;
-    let mut attempted = Attempted { plan: Some(plan.clone()), ..Attempted::never(Verdict::of(Reason::EngineLost), Some(slot)) };
+    let mut attempted = Attempted::never(Verdict::of(Reason::EngineLost), Some(slot));
     let (launched, ends) = match launch(node, &plan).await {
         Ok(started) => started,
         Err(error) => {
@@ -68,10 +59,9 @@ pub(crate) async fn run(
             return attempted;
         }
     };
-    attempted.given = Some(launched.given.clone());
-    let mut heard = Heard::default();
+    live.held.row.engine = Some(EngineRow { plan: plan.clone(), given: launched.given.clone(), locked: None });
     let stopped = {
-        let session = converse(node, live, &plan, &launched, ends.job, ends.events, &mut heard);
+        let session = converse(node, live, &plan, ends.job, ends.events, &mut attempted.finished);
         tokio::pin!(session);
         tokio::select! {
             result = &mut session => {
@@ -86,11 +76,12 @@ pub(crate) async fn run(
     // Whatever it said: when the session is over the engine has nothing left to do.
     end(node, &plan).await;
     let exit = launched.exit.await;
-    attempted.verdict = judge(stopped, &heard, exit.as_ref().ok());
-    keep(node, live, &attempted.verdict, heard.finished.as_ref(), ends.output, ends.logs);
     attempted.exit = exit.ok();
-    attempted.locked = heard.locked;
-    attempted.finished = heard.finished;
+    let locked = live.held.row.engine.as_ref().is_some_and(|engine| engine.locked.is_some());
+    // An engine that never closed its jail, or contradicts itself or the spec, is not believed.
+    attempted.finished = attempted.finished.filter(|finished| locked && is_credible(finished, &live.held.row.spec));
+    attempted.verdict = judge(stopped, attempted.finished.as_ref(), attempted.exit.as_ref());
+    keep(node, live, &attempted.verdict, attempted.finished.as_ref(), ends.output, ends.logs);
     attempted
 }
 
@@ -141,13 +132,12 @@ async fn converse(
     node: &Node,
     live: &mut Live,
     plan: &IsolationPlan,
-    launched: &Launched,
     mut job: UnixStream,
     events: UnixStream,
-    heard: &mut Heard,
+    finished: &mut Option<Finished>,
 ) -> io::Result<()> {
     let mut lines = BufReader::new(events.take(64 * MAX_EVENT as u64));
-    tell(live, plan, launched, &mut job).await?;
+    tell(live, plan, &mut job).await?;
     loop {
         let mut line = Vec::new();
         let read = (&mut lines).take(MAX_EVENT as u64 + 1).read_until(b'\n', &mut line).await?;
@@ -156,21 +146,25 @@ async fn converse(
         }
         let event = canonical::from_json(line.trim_ascii_end(), MAX_EVENT).map_err(io::Error::other)?;
         match event {
-            EngineEvent::Locked(locked) => heard.locked = Some(locked),
+            EngineEvent::Locked(locked) => {
+                if let Some(engine) = &mut live.held.row.engine {
+                    engine.locked = Some(locked);
+                }
+            }
             EngineEvent::Compiling => {
                 tracing::debug!(job = %plan.job, "compiling");
             }
             EngineEvent::Started { .. } => enter(node, &mut live.held, JobState::Running, Reason::Started).await,
             EngineEvent::Sealing => enter(node, &mut live.held, JobState::Sealing, Reason::ProgramEnded).await,
-            EngineEvent::Finished(finished) => {
-                heard.finished = Some(*finished);
+            EngineEvent::Finished(end) => {
+                *finished = Some(*end);
                 return Ok(());
             }
         }
     }
 }
 
-async fn tell(live: &Live, plan: &IsolationPlan, launched: &Launched, job: &mut UnixStream) -> io::Result<()> {
+async fn tell(live: &Live, plan: &IsolationPlan, job: &mut UnixStream) -> io::Result<()> {
     let row = &live.held.row;
     let recipient = live.key.key.recipient();
     let head = canonical::to_vec(&EngineJob {
@@ -182,7 +176,7 @@ async fn tell(live: &Live, plan: &IsolationPlan, launched: &Launched, job: &mut 
         offer_key: recipient.id(),
         offer_epoch: recipient.epoch(),
         spec: row.spec.clone(),
-        scratch: (launched.given.scratch != Scratch::None).then(|| SCRATCH.to_owned()),
+        scratch: row.engine.as_ref().filter(|e| e.given.scratch != Scratch::None).map(|_| SCRATCH.to_owned()),
         compile_address_space: plan.compile_address_space,
     })
     .map_err(io::Error::other)?;
@@ -193,12 +187,27 @@ async fn tell(live: &Live, plan: &IsolationPlan, launched: &Launched, job: &mut 
     job.shutdown().await
 }
 
+/// Whether an engine may say this of a job with this spec.
+fn is_credible(finished: &Finished, spec: &JobSpec) -> bool {
+    let opened = finished.program == Some(spec.program) && finished.input == Some(spec.input);
+    match finished.reason {
+        Reason::Completed => opened && finished.exit == Some(0) && finished.output.is_some(),
+        Reason::ExitNonzero => opened && finished.exit.is_some_and(|code| code != 0),
+        Reason::Trap | Reason::LimitTime | Reason::LimitOutput => opened,
+        Reason::LimitMemory
+        | Reason::LimitCompile
+        | Reason::LimitScratch
+        | Reason::ProgramInvalid
+        | Reason::PayloadInvalid => true,
+        _ => false,
+    }
+}
+
 /// Decides how an attempt ended: a cancellation beats the engine's word, the engine's word beats silence.
-fn judge(stopped: Option<Reason>, heard: &Heard, exit: Option<&Exit>) -> Verdict {
-    Verdict::of(match (stopped, &heard.finished, exit) {
+fn judge(stopped: Option<Reason>, finished: Option<&Finished>, exit: Option<&Exit>) -> Verdict {
+    Verdict::of(match (stopped, finished, exit) {
         (Some(reason), _, _) => reason,
-        // An engine that never closed its jail is not believed.
-        (None, Some(finished), _) if heard.locked.is_some() => finished.reason,
+        (None, Some(finished), _) => finished.reason,
         (None, _, Some(exit)) if exit.out_of_memory => Reason::LimitMemory,
         (None, _, Some(exit)) if exit.deadline => Reason::LimitTime,
         (None, _, _) => Reason::EngineLost,

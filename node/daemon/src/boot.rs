@@ -289,7 +289,7 @@ async fn finish_interrupted(node: &Arc<Node>) -> Result<()> {
             return Ok(());
         }
         for mut held in jobs {
-            let launched = held.row.record.state() > JobState::Attesting;
+            let launched = held.row.engine.is_some();
             let reason = if launched { Reason::EngineLost } else { Reason::Resubmit };
             let (job, attempt) = (held.row.record.job, held.row.record.attempt());
             tracing::info!(%job, %attempt, %reason, "ending an attempt that the last stop cut off");

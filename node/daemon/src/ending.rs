@@ -20,7 +20,7 @@ pub(crate) async fn end(node: &Node, live: Live, attempted: Attempted) {
     let Live { mut held, key } = live;
     enter(node, &mut held, JobState::Wiping, Reason::Ended).await;
     let (job, attempt) = (held.row.record.job, held.row.record.attempt());
-    let wipe = wipe(node, job, attempt, Some(key), attempted.plan.is_some()).await;
+    let wipe = wipe(node, job, attempt, Some(key), held.row.engine.is_some()).await;
     if !wipe.complete {
         enter(node, &mut held, JobState::Wiping, Reason::WipeIncomplete).await;
         node.alert(AlertKind::WipeIncomplete, format!("the wipe of {job}, attempt {attempt}, did not pass every check"))

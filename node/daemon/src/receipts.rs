@@ -3,7 +3,7 @@
 use crate::attempt::Attempted;
 use crate::ending::ENDED_OFFSET;
 use crate::node::Node;
-use crate::records::{Held, JobRow, ReceiptRow};
+use crate::records::{EngineRow, Held, JobRow, ReceiptRow};
 use anyhow::{Context as _, Result};
 use decores_audit::code::{Code, Version};
 use decores_audit::event::{self, Event};
@@ -62,7 +62,7 @@ pub(crate) fn predicate(
 ) -> Result<Predicate> {
     let record = &row.record;
     let finished = attempted.finished.as_ref();
-    let ran = attempted.plan.as_ref().filter(|_| attempted.given.is_some());
+    let plan = row.engine.as_ref().map(|engine| &engine.plan);
     Ok(Predicate {
         node: predicate::Node {
             identity: node.identity.id,
@@ -78,9 +78,9 @@ pub(crate) fn predicate(
         input: finished.and_then(|f| f.input),
         output: finished.and_then(|f| f.output).filter(|_| row.result_until.is_some()),
         logs: finished.and_then(|f| f.logs).filter(|_| row.logs_until.is_some()),
-        protection: ran.map(|plan| plan.protection),
-        isolation: isolation(attempted)?,
-        limits: ran.map(|plan| plan.limits),
+        protection: plan.map(|plan| plan.protection),
+        isolation: row.engine.as_ref().map(isolation).transpose()?,
+        limits: plan.map(|plan| plan.limits),
         result: predicate::Outcome {
             state: attempted.verdict.state,
             reason: attempted.verdict.reason,
@@ -102,12 +102,12 @@ pub(crate) fn version() -> Result<Version> {
     Ok(Version::parse(env!("CARGO_PKG_VERSION"))?)
 }
 
-fn isolation(attempted: &Attempted) -> Result<Option<predicate::Isolation>> {
-    let (Some(plan), Some(given)) = (&attempted.plan, &attempted.given) else { return Ok(None) };
+fn isolation(engine: &EngineRow) -> Result<predicate::Isolation> {
+    let EngineRow { plan, given, locked } = engine;
     // An engine that never closed its jail is described as it is: without one.
-    let locked = attempted.locked.as_ref();
+    let locked = locked.as_ref();
     let engine = locked.map_or("unknown", |l| l.engine.as_str());
-    Ok(Some(predicate::Isolation {
+    Ok(predicate::Isolation {
         user: if given.own_user { predicate::User::Own } else { predicate::User::Shared },
         namespaces: given.namespaces.iter().map(|n| Code::parse(&n.to_string())).collect::<Result<_, _>>()?,
         seccomp: locked.is_some_and(|l| l.seccomp),
@@ -121,7 +121,7 @@ fn isolation(attempted: &Attempted) -> Result<Option<predicate::Isolation>> {
             Scratch::Tmpfs => predicate::Scratch::Tmpfs,
             Scratch::None => predicate::Scratch::None,
         },
-    }))
+    })
 }
 
 fn usage(attempted: &Attempted) -> Option<predicate::Usage> {

@@ -4,7 +4,8 @@ use decores_access::ApiKeyRecord;
 use decores_audit::ports::{Change, Record, Select, Store, StoreError, Table};
 use decores_detection::Alert;
 use decores_keys::RowKeys;
-use decores_sandbox::JobRecord;
+use decores_sandbox::protocol::{Given, Locked};
+use decores_sandbox::{IsolationPlan, JobRecord};
 use decores_secrets::Zeroizing;
 use decores_types::{Base64, ConsumerId, Digest, JobId, JobSpec, Random, Timestamp};
 use serde::de::DeserializeOwned;
@@ -29,10 +30,20 @@ pub(crate) struct JobRow {
     pub(crate) result_until: Option<Timestamp>,
     /// Until when the sealed logs are kept; absent where there are none.
     pub(crate) logs_until: Option<Timestamp>,
+    /// How the current attempt's engine is isolated; absent before it starts.
+    pub(crate) engine: Option<EngineRow>,
     /// When both were removed.
     pub(crate) results_removed: Option<Timestamp>,
     /// Whether a receipt of an ended attempt is kept, and of which.
     pub(crate) receipt_attempt: Option<u32>,
+}
+
+/// An engine that was started: kept, so that a receipt can say so even after a restart.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct EngineRow {
+    pub(crate) plan: IsolationPlan,
+    pub(crate) given: Given,
+    pub(crate) locked: Option<Locked>,
 }
 
 /// What an idempotency key stands for.

@@ -1,5 +1,6 @@
 //! The node's word: possible in itself, and at least what the spec asks.
 
+use crate::code::Code;
 use crate::event::{Swap, ends_with};
 use crate::receipt::Predicate;
 use crate::receipt::predicate::{User, strengths};

@@ -144,7 +144,7 @@ async fn first(
         steps: vec![step],
     };
     let log_key = Base64(random_bytes::<32>(&*node.random).to_vec());
-    let row = JobRow { record, spec, log_key, result_until: None, logs_until: None, results_removed: None, receipt_attempt: None };
+    let row = JobRow { record, spec, log_key, result_until: None, logs_until: None, engine: None, results_removed: None, receipt_attempt: None };
     let changes = (|| -> Result<Vec<Change>, StoreError> {
         Ok(vec![
             node.records.insert(lookup, Some(consumer), 0, &SubmissionRow { job, spec: digest })?,
@@ -164,6 +164,7 @@ async fn again(node: &Node, mut held: Held<JobRow>, key: OfferKey) -> Queued {
     held.row.result_until = None;
     held.row.logs_until = None;
     held.row.results_removed = None;
+    held.row.engine = None;
     let state = job_state(&held.row);
     let changes = node.records.update(&mut held, state).map(|change| vec![change]);
     queue(node, held, changes, key).await
