@@ -85,7 +85,12 @@ impl Ran {
     /// Asserts that its messages hold a text.
     #[track_caller]
     pub fn says(self, text: &str) -> Self {
-        assert!(self.stderr.contains(text) || self.stdout.contains(text), "no `{text}` in:\n{}{}", self.stdout, self.stderr);
+        assert!(
+            self.stderr.contains(text) || self.stdout.contains(text),
+            "no `{text}` in:\n{}{}",
+            self.stdout,
+            self.stderr
+        );
         self
     }
 

@@ -8,9 +8,7 @@ use decores_keys::payload::{
 use decores_keys::{Recipient, VerifiedOffer, XWingKey};
 use decores_system::SystemRandom;
 use decores_types::ambient::random_bytes;
-use decores_types::bundle::{
-    File, InputManifest, Item, Manifest, OutputManifest, PRELUDE, RelPath, manifest_len,
-};
+use decores_types::bundle::{File, InputManifest, Item, Manifest, OutputManifest, PRELUDE, RelPath, manifest_len};
 use decores_types::job::EngineKind;
 use decores_types::{CommitmentKey, ConsumerId, Digest, JobSpec, Limits, OfferId, Protection, canonical};
 use std::collections::BTreeMap;
@@ -72,7 +70,8 @@ impl Job {
     /// A job with these limits.
     pub fn limited(program: &[u8], input: Input, limits: Limits) -> Self {
         let (manifest, bundle) = bundle(input);
-        let (commitment, output) = (CommitmentKey::random(&SystemRandom), XWingKey::generate(1, &SystemRandom).unwrap());
+        let (commitment, output) =
+            (CommitmentKey::random(&SystemRandom), XWingKey::generate(1, &SystemRandom).unwrap());
         let spec = JobSpec {
             version: 1,
             engine: EngineKind::Wasm,

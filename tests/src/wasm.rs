@@ -119,7 +119,9 @@ pub fn allocates() -> Vec<u8> {
 
 /// Writes without end.
 pub fn writes(descriptor: u32) -> Vec<u8> {
-    command(&format!("(loop $more (call $write (i32.const {descriptor}) (i32.const 65536) (i32.const 65536)) (br $more))"))
+    command(&format!(
+        "(loop $more (call $write (i32.const {descriptor}) (i32.const 65536) (i32.const 65536)) (br $more))"
+    ))
 }
 
 /// Writes a file without end; ends with 0 only if it could.

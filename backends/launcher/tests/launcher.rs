@@ -1,1 +1,403 @@
-fn main() {}
+//! The launcher, with this very program as the engine: it tells what it finds around itself.
+//!
+//! Without the usual harness: the launcher is forked before any thread exists.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::disallowed_methods,
+    missing_docs,
+    reason = "tests"
+)]
+#![allow(unsafe_code, reason = "the engine in it asks the kernel about itself")]
+
+use decores_launcher::{EngineDescriptors, LaunchError, Launched, Launcher, LauncherConfig, LauncherHandle, Leftovers};
+use decores_sandbox::protocol::Exit;
+use decores_sandbox::{HostCapabilities, IsolationPlan, Namespace, SandboxConfig, UserPlan, plan::CgroupPlan};
+use decores_types::job::EngineKind;
+use decores_types::{Attempt, JobId, Limits, Protection};
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io::{Read, Write};
+use std::os::fd::FromRawFd;
+use std::path::Path;
+use tempfile::TempDir;
+
+fn main() {
+    if std::env::args().next().as_deref() == Some("/engine") {
+        return engine();
+    }
+    let world = World::start();
+    let cases: &[(&str, fn(&World))] = &[
+        ("the engine finds nothing but what it needs", surroundings),
+        ("an exit code is told", exit_code),
+        ("a killed engine is told as such", killed),
+        ("the deadline ends an engine", deadline),
+        ("memory beyond the group's limit ends it", memory),
+        ("forks beyond the limit fail", forks),
+        ("two jobs do not see each other", two_jobs),
+        ("plans outside the rules are refused", refused_plans),
+        ("a second launcher after threads is refused", threads),
+        ("what does not run cannot be killed", kill_unknown),
+        ("everything ends with the node's side", socket_closed),
+    ];
+    for (name, case) in cases {
+        println!("test {name} ...");
+        case(&world);
+    }
+    println!("test result: ok. {} passed", cases.len());
+}
+
+struct World {
+    launcher: LauncherHandle,
+    host: HostCapabilities,
+    config: LauncherConfig,
+    _folder: TempDir,
+}
+
+impl World {
+    fn start() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let config = LauncherConfig {
+            engines: vec![(EngineKind::Wasm, std::env::current_exe().unwrap())],
+            jails: folder.path().join("jails"),
+            first_uid: SandboxConfig::default().first_uid + 100,
+            slots: 2,
+            max_limits: SandboxConfig::default().max_limits,
+            max_deadline_ms: 1_000_000,
+        };
+        let launcher = Launcher::fork(config.clone()).unwrap().connect().unwrap();
+        let host = launcher.probe().unwrap();
+        println!("host: {host:?}");
+        if !host.own_users {
+            println!("not root: users of their own, control groups and foreign limits are not asserted");
+        }
+        Self { launcher, host, config, _folder: folder }
+    }
+
+    fn plan(&self, slot: u32) -> IsolationPlan {
+        let mut job = [0; 16];
+        File::open("/dev/urandom").unwrap().read_exact(&mut job).unwrap();
+        let uid = self.config.first_uid + slot;
+        IsolationPlan {
+            job: JobId::from_bytes(job),
+            attempt: Attempt(1),
+            engine: EngineKind::Wasm,
+            protection: Protection::Process,
+            user: if self.host.own_users { UserPlan::Own { uid } } else { UserPlan::Shared },
+            namespaces: self.host.namespaces.clone(),
+            cgroup: (!self.host.cgroup.is_empty()).then(|| CgroupPlan {
+                controllers: self.host.cgroup.clone(),
+                memory_bytes: 64 << 20,
+                tasks: 8,
+            }),
+            limits: Limits::default(),
+            scratch_bytes: 4 << 20,
+            scratch_noswap: self.host.tmpfs_noswap,
+            swap: self.host.swap,
+            compile_address_space: 1 << 30,
+            deadline_ms: 20_000,
+            network: false,
+        }
+    }
+
+    fn has(&self, kind: Namespace) -> bool {
+        self.host.namespaces.contains(&kind)
+    }
+
+    fn start_job(&self, plan: &IsolationPlan, command: &str) -> Result<(Launched, std::io::PipeReader), LaunchError> {
+        let (job_read, mut job_write) = std::io::pipe().unwrap();
+        let (events_read, events_write) = std::io::pipe().unwrap();
+        let null = || File::options().read(true).write(true).open("/dev/null").unwrap().into();
+        let fds = EngineDescriptors {
+            job: job_read.into(),
+            events: events_write.into(),
+            payload: null(),
+            output: null(),
+            logs: null(),
+        };
+        job_write.write_all(command.as_bytes()).unwrap();
+        drop(job_write);
+        self.launcher.launch(plan, fds).map(|launched| (launched, events_read))
+    }
+
+    fn run(&self, plan: &IsolationPlan, command: &str) -> (BTreeMap<String, String>, Exit) {
+        let (launched, mut events) = self.start_job(plan, command).unwrap();
+        assert_eq!(launched.given.namespaces, plan.namespaces);
+        let mut text = String::new();
+        events.read_to_string(&mut text).unwrap();
+        let exit = launched.exit.blocking_recv().unwrap();
+        self.assert_nothing_left(plan);
+        let pairs = text.lines().filter_map(|l| l.split_once('=')).map(|(k, v)| (k.to_owned(), v.to_owned()));
+        (pairs.collect(), exit)
+    }
+
+    fn assert_nothing_left(&self, plan: &IsolationPlan) {
+        assert_eq!(self.launcher.inspect(plan.job, plan.attempt).unwrap(), Leftovers::default());
+    }
+}
+
+fn surroundings(world: &World) {
+    let plan = world.plan(0);
+    let (found, exit) = world.run(&plan, "report");
+    assert_eq!(exit.code, Some(0), "{found:?} {exit:?}");
+    let is = |name: &str, value: &str| assert_eq!(found[name], value, "{name}: {found:?}");
+    is("descriptors", "0 1 2 3 4 5 6 7");
+    is("environment", "");
+    is("no-new-privileges", "1");
+    is("capabilities", "0");
+    is("core", "0");
+    is("umask", "77");
+    is("leader", "true");
+    if world.host.own_users {
+        let UserPlan::Own { uid } = plan.user else { panic!() };
+        is("uid", &uid.to_string());
+        is("gid", &uid.to_string());
+        is("groups", "0");
+        is("become-root", "false");
+    }
+    if world.has(Namespace::Pid) {
+        is("pid", "1");
+    }
+    if world.has(Namespace::Uts) {
+        is("host", "job");
+    }
+    if world.has(Namespace::Net) {
+        is("network", "false");
+    }
+    if !world.has(Namespace::Mount) {
+        println!("no mount namespace: the file tree is not asserted");
+        return;
+    }
+    let root: Vec<&str> = found["root"].split(' ').collect();
+    let allowed = ["engine", "lib", "lib64", "nix", "scratch", "usr"];
+    assert!(root.iter().all(|name| allowed.contains(name)), "{root:?}");
+    is("write-root", "false");
+    is("write-library", "false");
+    is("write-scratch", "true");
+    is("passwd", "false");
+    is("scratch-full", "true");
+    is("mount", "false");
+}
+
+fn exit_code(world: &World) {
+    let (_, exit) = world.run(&world.plan(0), "exit");
+    assert_eq!((exit.code, exit.signal, exit.deadline), (Some(7), None, false));
+}
+
+fn killed(world: &World) {
+    let plan = world.plan(0);
+    let (launched, _events) = world.start_job(&plan, "hang").unwrap();
+    let left = world.launcher.inspect(plan.job, plan.attempt).unwrap();
+    assert!(left.processes, "a job that lives is seen");
+    assert_eq!(left.cgroup, plan.cgroup.is_some());
+    let mounts = world.has(Namespace::Mount);
+    assert_eq!((left.mounts, left.scratch), (mounts, mounts));
+    world.launcher.kill(plan.job, plan.attempt).unwrap();
+    let exit = launched.exit.blocking_recv().unwrap();
+    assert_eq!((exit.code, exit.signal, exit.deadline), (None, Some(libc::SIGKILL), false));
+    world.assert_nothing_left(&plan);
+}
+
+fn deadline(world: &World) {
+    let mut plan = world.plan(0);
+    plan.deadline_ms = 300;
+    let (_, exit) = world.run(&plan, "hang");
+    assert_eq!((exit.signal, exit.deadline), (Some(libc::SIGKILL), true));
+}
+
+fn memory(world: &World) {
+    if !world.host.cgroup.iter().any(|c| c == "memory") {
+        println!("no memory controller: not asserted");
+        return;
+    }
+    let (_, exit) = world.run(&world.plan(0), "memory");
+    assert!(exit.out_of_memory && exit.signal == Some(libc::SIGKILL), "{exit:?}");
+    assert!(exit.memory_bytes <= 64 << 20 && exit.memory_bytes > 32 << 20, "{exit:?}");
+}
+
+fn forks(world: &World) {
+    let plan = world.plan(0);
+    let (found, _) = world.run(&plan, "fork");
+    let made: u32 = found["forks"].parse().unwrap();
+    if world.host.own_users || world.host.cgroup.iter().any(|c| c == "pids") {
+        assert!(made < 16, "{made} forks");
+    } else {
+        println!("no pids controller and no own user: only the end of all forks is asserted");
+    }
+}
+
+fn two_jobs(world: &World) {
+    let (first, second) = (world.plan(0), world.plan(1));
+    let (launched, _events) = world.start_job(&first, "hang").unwrap();
+    let (found, _) = world.run(&second, "report");
+    if world.has(Namespace::Pid) {
+        assert_eq!(found["signal-2"], "false", "there is no other process to signal");
+    }
+    world.launcher.kill(first.job, first.attempt).unwrap();
+    launched.exit.blocking_recv().unwrap();
+    world.assert_nothing_left(&first);
+}
+
+fn refused_plans(world: &World) {
+    let refused = |change: &dyn Fn(&mut IsolationPlan)| {
+        let mut plan = world.plan(0);
+        change(&mut plan);
+        match world.start_job(&plan, "exit") {
+            Err(LaunchError::Refused(why)) => why,
+            Err(other) => panic!("{other}"),
+            Ok(_) => panic!("a bad plan was carried out"),
+        }
+    };
+    refused(&|p| p.network = true);
+    refused(&|p| p.deadline_ms = u64::MAX);
+    refused(&|p| p.limits.memory_bytes = u64::MAX);
+    refused(&|p| p.scratch_bytes = u64::MAX);
+    refused(&|p| p.user = UserPlan::Own { uid: 0 });
+    refused(&|p| p.user = UserPlan::Own { uid: 1 });
+    refused(&|p| p.namespaces.push(Namespace::User));
+    if world.host.own_users {
+        refused(&|p| p.user = UserPlan::Shared);
+        refused(&|p| p.namespaces.clear());
+        refused(&|p| p.cgroup = None);
+        let live = world.plan(0);
+        let (launched, _events) = world.start_job(&live, "hang").unwrap();
+        assert!(refused(&|p| p.user = live.user).contains("another job"));
+        assert!(
+            refused(&|p| (p.job, p.user) = (live.job, UserPlan::Own { uid: world.config.first_uid + 1 }))
+                .contains("already")
+        );
+        world.launcher.kill(live.job, live.attempt).unwrap();
+        launched.exit.blocking_recv().unwrap();
+    } else {
+        println!("not root: refusals about users of their own are not asserted");
+    }
+}
+
+fn threads(world: &World) {
+    // The reader of the first launcher's answers is a thread.
+    assert!(matches!(Launcher::fork(world.config.clone()), Err(LaunchError::Threads)));
+}
+
+fn kill_unknown(world: &World) {
+    let plan = world.plan(0);
+    assert!(matches!(world.launcher.kill(plan.job, plan.attempt), Err(LaunchError::Refused(_))));
+}
+
+/// A second process tree, made by running this program again, whose node side goes away at once.
+fn socket_closed(world: &World) {
+    let plan = world.plan(1);
+    let (launched, mut events) = world.start_job(&plan, "hang").unwrap();
+    let pid = launched.pid;
+    let path = format!("/proc/{pid}");
+    assert!(Path::new(&path).exists());
+    // The launcher dies by force: the kernel ends its engines.
+    let parent = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+    let parent: i32 = parent.rsplit(')').next().unwrap().split_whitespace().nth(1).unwrap().parse().unwrap();
+    // SAFETY: the process is the launcher that this test started.
+    assert_eq!(unsafe { libc::kill(parent, libc::SIGKILL) }, 0);
+    events.read_to_string(&mut String::new()).unwrap();
+    assert!(launched.exit.blocking_recv().is_err(), "nobody can tell how it ended");
+    assert!(matches!(world.launcher.probe(), Err(LaunchError::Ended | LaunchError::Socket(_))));
+    // The group of a launcher that was killed is the one thing that stays; the next start removes it.
+    let name = format!("decores/{}-{}", plan.job, plan.attempt);
+    for mount in fs::read_to_string("/proc/self/mounts").unwrap().lines().filter(|l| l.contains(" cgroup")) {
+        let mount = Path::new(mount.split(' ').nth(1).unwrap());
+        remove_group(mount, &name);
+    }
+}
+
+fn remove_group(below: &Path, name: &str) {
+    for _ in 0..100 {
+        if !below.join(name).exists() || fs::remove_dir(below.join(name)).is_ok() {
+            break;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    }
+    for entry in fs::read_dir(below).into_iter().flatten().flatten() {
+        if entry.file_type().is_ok_and(|t| t.is_dir()) {
+            remove_group(&entry.path(), name);
+        }
+    }
+}
+
+/// What this program does as an engine.
+fn engine() {
+    // SAFETY: the protocol gives these two descriptors.
+    let (mut job, mut events) = unsafe { (File::from_raw_fd(3), File::from_raw_fd(4)) };
+    // Before anything is opened by this program itself.
+    // SAFETY: only asks.
+    let open: Vec<String> =
+        (0..512).filter(|fd| unsafe { libc::fcntl(*fd, libc::F_GETFD) } >= 0).map(|fd| fd.to_string()).collect();
+    let mut command = String::new();
+    job.read_to_string(&mut command).unwrap();
+    match command.as_str() {
+        "report" => report(&mut events, &open.join(" ")),
+        "exit" => std::process::exit(7),
+        "memory" => {
+            let mut all = Vec::new();
+            loop {
+                all.push(vec![1_u8; 1 << 20]);
+            }
+        }
+        "fork" => {
+            let mut made = 0;
+            for _ in 0..100 {
+                // SAFETY: the child only waits to be killed.
+                match unsafe { libc::fork() } {
+                    0 => loop {
+                        // SAFETY: waits for a signal.
+                        unsafe { libc::pause() };
+                    },
+                    -1 => break,
+                    _ => made += 1,
+                }
+            }
+            writeln!(events, "forks={made}").unwrap();
+        }
+        _ => loop {
+            // SAFETY: waits for a signal.
+            unsafe { libc::pause() };
+        },
+    }
+}
+
+fn report(events: &mut File, descriptors: &str) {
+    let mut say = |name: &str, value: &dyn std::fmt::Display| writeln!(events, "{name}={value}").unwrap();
+    say("descriptors", &descriptors);
+    say("environment", &std::env::vars_os().map(|(k, _)| k.into_string().unwrap()).collect::<Vec<_>>().join(" "));
+    let mut capabilities = [0_u32; 6];
+    let header = [0x2008_0522_u32, 0];
+    let mut core = libc::rlimit { rlim_cur: 9, rlim_max: 9 };
+    let mut host = [0_u8; 64];
+    // SAFETY: every pointer is to a local of the right size, the rest are numbers.
+    unsafe {
+        say("uid", &libc::getuid());
+        say("gid", &libc::getgid());
+        say("groups", &libc::getgroups(0, std::ptr::null_mut()));
+        say("become-root", &(libc::setuid(0) == 0));
+        say("pid", &libc::getpid());
+        say("leader", &(libc::getsid(0) == libc::getpid()));
+        say("no-new-privileges", &libc::prctl(libc::PR_GET_NO_NEW_PRIVS, 0, 0, 0, 0));
+        libc::syscall(libc::SYS_capget, header.as_ptr(), capabilities.as_mut_ptr());
+        say("capabilities", &capabilities.iter().fold(0, |all, c| all | c));
+        libc::getrlimit(libc::RLIMIT_CORE, &raw mut core);
+        say("core", &core.rlim_max);
+        say("umask", &format!("{:o}", libc::umask(0o077)));
+        libc::gethostname(host.as_mut_ptr().cast(), host.len());
+        say("mount", &(libc::mount(c"x".as_ptr(), c"/scratch".as_ptr(), c"tmpfs".as_ptr(), 0, std::ptr::null()) == 0));
+        say("signal-2", &(libc::kill(2, 0) == 0));
+    }
+    say("host", &String::from_utf8_lossy(&host).trim_end_matches('\0'));
+    say("network", &std::net::UdpSocket::bind("127.0.0.1:0").and_then(|s| s.send_to(b"x", "127.0.0.1:9")).is_ok());
+    let mut root: Vec<String> =
+        fs::read_dir("/").into_iter().flatten().flatten().map(|e| e.file_name().into_string().unwrap()).collect();
+    root.sort();
+    say("root", &root.join(" "));
+    say("write-root", &fs::write("/x", b"x").is_ok());
+    say("write-library", &fs::write("/usr/lib/decores-test", b"x").is_ok());
+    say("write-scratch", &fs::write("/scratch/x", b"x").is_ok());
+    say("scratch-full", &fs::write("/scratch/y", vec![0; 5 << 20]).is_err());
+    say("passwd", &fs::read("/etc/passwd").is_ok());
+}

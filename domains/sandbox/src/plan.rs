@@ -10,6 +10,8 @@ use serde::{Deserialize, Serialize};
 const ENGINE_MEMORY: u64 = 192 << 20;
 /// Tasks an engine may have: itself, its compile process, a timer thread, and room to spare.
 const ENGINE_TASKS: u32 = 16;
+/// Bytes of scratch beyond the job's limit: the last pages of its files, and its folders.
+const SCRATCH_ROOM: u64 = 32 << 20;
 /// Address space of the compile process, in bytes.
 const COMPILE_ADDRESS_SPACE: u64 = 4 << 30;
 
@@ -157,6 +159,7 @@ pub fn plan(
         memory_bytes: limits
             .memory_bytes
             .saturating_add(limits.scratch_bytes)
+            .saturating_add(SCRATCH_ROOM)
             .saturating_add(limits.output_bytes.min(limits.scratch_bytes))
             .saturating_add(ENGINE_MEMORY),
         tasks: ENGINE_TASKS,
@@ -174,11 +177,122 @@ pub fn plan(
         namespaces: host.namespaces.clone(),
         cgroup,
         limits,
-        scratch_bytes: limits.scratch_bytes,
+        scratch_bytes: limits.scratch_bytes.saturating_add(SCRATCH_ROOM),
         scratch_noswap: host.tmpfs_noswap,
         swap: host.swap,
         compile_address_space: COMPILE_ADDRESS_SPACE,
         deadline_ms: limits.wall_ms.saturating_add(limits.compile_ms).saturating_add(config.overhead_ms),
         network: false,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
+    use super::*;
+    use decores_types::job::OutputKey;
+    use decores_types::{Base64, Commitment, Digest, KeyId, canonical};
+
+    fn host() -> HostCapabilities {
+        HostCapabilities {
+            own_users: true,
+            namespaces: vec![Namespace::Mount, Namespace::Net, Namespace::Pid],
+            cgroup: vec!["memory".to_owned(), "pids".to_owned()],
+            landlock_abi: 7,
+            seccomp: true,
+            tmpfs_noswap: true,
+            swap: SwapState::None,
+        }
+    }
+
+    fn spec() -> JobSpec {
+        let zero = Commitment::parse(&"0".repeat(64)).unwrap();
+        JobSpec {
+            version: 1,
+            engine: EngineKind::Wasm,
+            protection: Protection::Process,
+            limits: Limits::default(),
+            program: zero,
+            input: zero,
+            key_check: Digest::of(b""),
+            output_key: OutputKey { id: KeyId::from_bytes([0; 16]), public: Base64(Vec::new()) },
+            cache_seconds: 0,
+        }
+    }
+
+    fn planned(spec: &JobSpec, host: &HostCapabilities) -> Result<IsolationPlan, Refusal> {
+        plan(JobId::from_bytes([1; 16]), Attempt(1), spec, host, &SandboxConfig::default(), 1)
+    }
+
+    fn refused(spec: impl FnOnce(&mut JobSpec), host: impl FnOnce(&mut HostCapabilities)) -> Refusal {
+        let (mut s, mut h) = (self::spec(), self::host());
+        spec(&mut s);
+        host(&mut h);
+        planned(&s, &h).unwrap_err()
+    }
+
+    #[test]
+    fn a_plan_uses_all_the_machine_has() {
+        let plan = planned(&spec(), &host()).unwrap();
+        assert_eq!(plan.user, UserPlan::Own { uid: SandboxConfig::default().first_uid + 1 });
+        assert_eq!(plan.namespaces, host().namespaces);
+        let cgroup = plan.cgroup.as_ref().unwrap();
+        assert_eq!(cgroup.controllers, host().cgroup);
+        assert!(cgroup.memory_bytes > plan.limits.memory_bytes + plan.scratch_bytes);
+        assert!(plan.deadline_ms > plan.limits.wall_ms + plan.limits.compile_ms);
+        assert!(!plan.network);
+    }
+
+    #[test]
+    fn a_plan_is_a_document() {
+        let plan = planned(&spec(), &host()).unwrap();
+        let bytes = canonical::to_vec(&plan).unwrap();
+        assert_eq!(canonical::from_slice::<IsolationPlan>(&bytes, 4096).unwrap(), plan);
+        let text = String::from_utf8(bytes).unwrap().replacen('{', "{\"extra\":1,", 1);
+        assert!(canonical::from_json::<IsolationPlan>(text.as_bytes(), 4096).is_err());
+    }
+
+    #[test]
+    fn without_root_the_user_is_shared_and_said_to_be() {
+        let mut host = host();
+        host.own_users = false;
+        host.cgroup.clear();
+        let plan = planned(&spec(), &host).unwrap();
+        assert_eq!((plan.user, plan.cgroup), (UserPlan::Shared, None));
+    }
+
+    #[test]
+    fn more_protection_than_there_is_is_refused() {
+        for asked in [Protection::Container, Protection::Vm, Protection::Enclave] {
+            let refusal = refused(|s| s.protection = asked, |_| {});
+            assert_eq!(refusal, Refusal::Protection { asked, given: Protection::Process });
+            assert_eq!(refusal.reason(), Reason::Protection);
+        }
+    }
+
+    #[test]
+    fn limits_beyond_the_providers_are_refused() {
+        let refusal = refused(|s| s.limits.memory_bytes = u64::MAX, |_| {});
+        assert_eq!((refusal.reason(), refusal), (Reason::Limits, Refusal::Limit { name: "memoryBytes" }));
+    }
+
+    #[test]
+    fn a_machine_without_the_least_isolation_is_refused() {
+        assert_eq!(refused(|_| {}, |h| h.seccomp = false).reason(), Reason::Policy);
+        let bare = |h: &mut HostCapabilities| {
+            h.landlock_abi = 0;
+            h.namespaces.clear();
+        };
+        assert_eq!(refused(|_| {}, bare), Refusal::Host { missing: "Landlock or a mount namespace" });
+        // One of the two is enough.
+        let mut host = host();
+        host.landlock_abi = 0;
+        assert!(planned(&spec(), &host).is_ok());
+    }
+
+    #[test]
+    fn what_is_not_built_is_refused() {
+        assert!(matches!(refused(|s| s.version = 2, |_| {}), Refusal::Unsupported { .. }));
+        assert!(matches!(refused(|s| s.cache_seconds = 1, |_| {}), Refusal::Unsupported { .. }));
+    }
 }

@@ -98,3 +98,64 @@ impl JobRecord {
         Ok(step)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+    use super::*;
+
+    fn job() -> JobRecord {
+        let digest = Digest::of(b"x");
+        JobRecord {
+            job: JobId::from_bytes([1; 16]),
+            consumer: ConsumerId::from_bytes([2; 16]),
+            offer: OfferId::from_bytes([3; 16]),
+            offer_digest: digest,
+            spec: digest,
+            steps: Vec::new(),
+        }
+    }
+
+    fn walk(job: &mut JobRecord, states: &[(JobState, Reason)]) {
+        for (i, (state, reason)) in states.iter().enumerate() {
+            job.enter(*state, *reason, Timestamp::from_ms(i as i64)).unwrap();
+        }
+    }
+
+    const TO_WIPING: [(JobState, Reason); 4] = [
+        (JobState::Queued, Reason::Accepted),
+        (JobState::Attesting, Reason::NotRequired),
+        (JobState::Starting, Reason::SlotFree),
+        (JobState::Wiping, Reason::Ended),
+    ];
+
+    #[test]
+    fn a_step_that_skips_a_state_is_refused_and_changes_nothing() {
+        let mut job = job();
+        walk(&mut job, &TO_WIPING[..1]);
+        let error = job.enter(JobState::Running, Reason::Started, Timestamp::from_ms(9)).unwrap_err();
+        assert_eq!((error.from, error.to), (JobState::Queued, JobState::Running));
+        assert_eq!(job.steps.len(), 1);
+    }
+
+    #[test]
+    fn an_attempt_ends_once() {
+        let mut job = job();
+        walk(&mut job, &TO_WIPING);
+        walk(&mut job, &[(JobState::Failed, Reason::Trap)]);
+        assert!(job.enter(JobState::Done, Reason::Completed, Timestamp::from_ms(9)).is_err());
+    }
+
+    #[test]
+    fn only_what_the_node_lost_may_be_tried_again() {
+        for (reason, again) in [(Reason::Resubmit, true), (Reason::EngineLost, true), (Reason::Trap, false)] {
+            let mut job = job();
+            walk(&mut job, &TO_WIPING);
+            walk(&mut job, &[(JobState::Failed, reason)]);
+            assert_eq!(job.may_resubmit(), again, "{reason}");
+            let next = job.resubmit(OfferId::from_bytes([4; 16]), Digest::of(b"y"), Timestamp::from_ms(9));
+            assert_eq!(next.is_ok(), again);
+            assert_eq!(job.attempt(), Attempt(if again { 2 } else { 1 }));
+        }
+    }
+}

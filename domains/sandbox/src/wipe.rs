@@ -62,3 +62,27 @@ const NOT_COVERED: [&str; 4] = [
     "remanence of memory chips and of storage cells",
     "snapshots of the machine taken by whoever runs its hypervisor or holds root",
 ];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(category: WipeCategory, passed: bool) -> WipeCheck {
+        WipeCheck { what: "x".to_owned(), category, passed }
+    }
+
+    #[test]
+    fn a_wipe_is_complete_only_if_every_check_passed() {
+        let key = check(WipeCategory::PurgeCryptographicErase, true);
+        assert!(WipeRecord::new(vec![key.clone(), check(WipeCategory::Clear, true)]).complete);
+        assert!(!WipeRecord::new(vec![key, check(WipeCategory::Clear, false)]).complete);
+        assert!(!WipeRecord::new(Vec::new()).complete, "nothing checked is nothing shown");
+    }
+
+    #[test]
+    fn the_category_is_that_of_the_weakest_part() {
+        let parts = vec![check(WipeCategory::PurgeCryptographicErase, true), check(WipeCategory::Clear, true)];
+        assert_eq!(WipeRecord::new(parts).category(), Some(WipeCategory::Clear));
+        assert_eq!(WipeRecord::new(Vec::new()).category(), None);
+    }
+}

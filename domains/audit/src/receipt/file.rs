@@ -160,6 +160,20 @@ impl ReceiptFile {
         }
     }
 
+    /// Reads the file strictly, but not what is in its envelope.
+    ///
+    /// # Errors
+    /// If it is anything but a receipt's file in its one encoding.
+    pub fn parse(bytes: &[u8]) -> Result<Self, ReceiptError> {
+        let file: Self = canonical::from_slice(bytes, MAX_RECEIPT).map_err(ReceiptError::File)?;
+        check_type("type", &file.r#type, RECEIPT_TYPE)?;
+        check_type("payload type", &file.envelope.payload_type, PAYLOAD_TYPE)?;
+        if file.envelope.signatures.len() != 1 {
+            return Err(ReceiptError::Signatures(file.envelope.signatures.len()));
+        }
+        Ok(file)
+    }
+
     /// The canonical bytes.
     ///
     /// # Errors
@@ -176,12 +190,14 @@ impl Receipt {
     /// # Errors
     /// If it is anything but a receipt in its one encoding.
     pub fn parse(bytes: &[u8]) -> Result<Self, ReceiptError> {
-        let file: ReceiptFile = canonical::from_slice(bytes, MAX_RECEIPT).map_err(ReceiptError::File)?;
-        check_type("type", &file.r#type, RECEIPT_TYPE)?;
-        check_type("payload type", &file.envelope.payload_type, PAYLOAD_TYPE)?;
-        if file.envelope.signatures.len() != 1 {
-            return Err(ReceiptError::Signatures(file.envelope.signatures.len()));
-        }
+        Self::open(ReceiptFile::parse(bytes)?)
+    }
+
+    /// Reads the payload of a file, strictly.
+    ///
+    /// # Errors
+    /// If it is anything but a statement in its one encoding.
+    pub fn open(file: ReceiptFile) -> Result<Self, ReceiptError> {
         let statement: Statement =
             canonical::from_slice(&file.envelope.payload.0, MAX_RECEIPT).map_err(ReceiptError::Payload)?;
         check_type("statement type", &statement.statement_type, STATEMENT_TYPE)?;

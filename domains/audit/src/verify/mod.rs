@@ -14,7 +14,7 @@ mod word;
 pub use claim::{Claim, Require, RequireError, Status};
 pub use report::{ClaimResult, NotJson, Report, Summary, Verdict};
 
-use crate::receipt::Receipt;
+use crate::receipt::{Receipt, ReceiptError, ReceiptFile};
 use crate::trust::Trust;
 use decores_types::bundle::{File, Item};
 use decores_types::{Protection, chain};
@@ -93,20 +93,31 @@ pub fn verify(
     require: &[Require],
 ) -> Result<Report, NotJson> {
     let demands = Demands::new(trust, output.is_some(), require);
-    let receipt = match Receipt::parse(bytes) {
-        Ok(receipt) => receipt,
-        Err(e) if e.is_not_json() => return Err(NotJson),
-        Err(e) => {
-            let claims = demands.results(BTreeMap::new(), "the receipt cannot be read");
-            return Ok(Report::unreadable(claims, chain(&e)));
-        }
+    let unreadable = |e: &ReceiptError| {
+        let claims = demands.results(BTreeMap::new(), "the receipt cannot be read");
+        Report::unreadable(claims, chain(e))
     };
-    let issued = match Issued::check(&receipt, trust) {
+    let not_issued = |why: String| {
+        let issuer = BTreeMap::from([(Claim::Issuer, Finding::fails(why))]);
+        Report::of(demands.results(issuer, "the issuer is not established"), None)
+    };
+    let file = match ReceiptFile::parse(bytes) {
+        Ok(file) => file,
+        Err(e) if e.is_not_json() => return Err(NotJson),
+        Err(e) => return Ok(unreadable(&e)),
+    };
+    // Whose word it is comes before what it says: nothing unsigned is read any further.
+    let node = match proved::issuer(&file, trust) {
+        Ok(node) => node,
+        Err(why) => return Ok(not_issued(why)),
+    };
+    let receipt = match Receipt::open(file) {
+        Ok(receipt) => receipt,
+        Err(e) => return Ok(unreadable(&e)),
+    };
+    let issued = match Issued::check(&receipt, node) {
         Ok(issued) => issued,
-        Err(why) => {
-            let issuer = BTreeMap::from([(Claim::Issuer, Finding::fails(why))]);
-            return Ok(Report::of(demands.results(issuer, "the issuer is not established"), None));
-        }
+        Err(why) => return Ok(not_issued(why)),
     };
     let findings = Claim::ALL.iter().map(|claim| (*claim, judge(*claim, &issued, trust, output, &demands)));
     let claims = demands.results(findings.collect(), "not judged");

@@ -2,12 +2,22 @@
 
 use crate::event::{Entry, Event};
 use crate::proof::InclusionProof;
-use crate::receipt::{PAYLOAD_TYPE, Receipt, build};
+use crate::receipt::{PAYLOAD_TYPE, Receipt, ReceiptFile, build};
 use crate::trust::{Trust, TrustedNode};
 use crate::verify::{Finding, Summary};
 use decores_keys::Ed25519Public;
 use decores_types::job::MAX_SPEC_BYTES;
 use decores_types::{KeyId, canonical, chain};
+
+/// The pinned node whose identity signed the payload.
+pub(super) fn issuer<'a>(file: &ReceiptFile, trust: &'a Trust) -> Result<&'a TrustedNode, String> {
+    let envelope = &file.envelope;
+    let signer = envelope.signatures.first().map(|s| s.keyid).ok_or("there is no signature")?;
+    let node = trust.node(&signer).ok_or_else(|| format!("unknown issuer: {signer} is not in the trust file"))?;
+    let key = Ed25519Public::from_base64(&node.identity.public).ok_or("the pinned identity is not a key")?;
+    envelope.verify(PAYLOAD_TYPE, &key).map_err(|e| chain(&e))?;
+    Ok(node)
+}
 
 /// A receipt that a pinned identity signed; only [`Issued::check`] makes one.
 pub(super) struct Issued<'a> {
@@ -16,13 +26,9 @@ pub(super) struct Issued<'a> {
 }
 
 impl<'a> Issued<'a> {
-    pub(super) fn check(receipt: &'a Receipt, trust: &'a Trust) -> Result<Self, String> {
-        let envelope = &receipt.file.envelope;
-        let signer = envelope.signatures.first().map(|s| s.keyid).ok_or("there is no signature")?;
-        let node = trust.node(&signer).ok_or_else(|| format!("unknown issuer: {signer} is not in the trust file"))?;
-        let key = Ed25519Public::from_base64(&node.identity.public).ok_or("the pinned identity is not a key")?;
-        envelope.verify(PAYLOAD_TYPE, &key).map_err(|e| chain(&e))?;
-        if receipt.predicate().node.identity != signer {
+    /// `node` is what [`issuer`] found for the receipt's file.
+    pub(super) fn check(receipt: &'a Receipt, node: &'a TrustedNode) -> Result<Self, String> {
+        if receipt.predicate().node.identity != node.identity.id {
             return Err("the payload names another identity than its signer's".to_owned());
         }
         Ok(Self { receipt, node })
