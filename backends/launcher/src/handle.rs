@@ -35,10 +35,9 @@ impl Launcher {
             return Err(LaunchError::Threads);
         }
         let (ours, theirs) = Socket::pair().map_err(LaunchError::Fork)?;
-        let parent = std::process::id();
         match syscall::fork().map_err(LaunchError::Fork)? {
             0 => {
-                become_launcher(parent, &theirs);
+                become_launcher(&theirs);
                 serve(theirs, config);
                 syscall::exit_now(0)
             }
@@ -70,12 +69,12 @@ impl Launcher {
     }
 }
 
-/// Leaves everything of the node behind.
-fn become_launcher(parent: u32, socket: &Socket) {
+/// Leaves everything of the node behind but the socket, whose end tells when the node is gone. A
+/// parent-death signal would come first, and leave control groups and folders behind.
+fn become_launcher(socket: &Socket) {
     syscall::set_process_name(c"decores-launch");
     syscall::signals(true);
     let fd = socket.0.as_raw_fd().unsigned_abs();
-    let tied = syscall::process_control(libc::PR_SET_PDEATHSIG, libc::SIGKILL as libc::c_ulong);
     // Without pid namespaces, what an engine leaves behind comes here.
     let heir = syscall::process_control(libc::PR_SET_CHILD_SUBREAPER, 1);
     let null = fs::File::options().read(true).write(true).open("/dev/null");
@@ -86,8 +85,7 @@ fn become_launcher(parent: u32, socket: &Socket) {
         let below = if fd > 3 { syscall::close_range(3, fd - 1) } else { Ok(()) };
         below.and_then(|()| syscall::close_range(fd + 1, u32::MAX))
     });
-    let orphaned = std::os::unix::process::parent_id() != parent;
-    if orphaned || tied.is_err() || heir.is_err() || closed.is_err() {
+    if heir.is_err() || closed.is_err() {
         syscall::exit_now(1);
     }
 }

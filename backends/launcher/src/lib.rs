@@ -11,8 +11,8 @@
 //!    └────── exited ◀───────────┘  └── "ready", read back, "go"
 //! ```
 //!
-//! Nothing outlives the launcher, and the launcher does not outlive the node: parent-death signals
-//! go down the line, and a closed socket ends every job.
+//! Engines do not outlive the launcher (a parent-death signal ends them), and the launcher does not
+//! outlive the node: a closed socket ends every job and removes what was made for it.
 
 mod cgroup;
 mod check;

@@ -274,7 +274,7 @@ fn place_descriptors(fds: &[OwnedFd], null: &File, ends: &(File, File)) -> io::R
 
 fn limits(plan: &IsolationPlan) -> io::Result<()> {
     let limits = &plan.limits;
-    let largest_file = limits.output_bytes.max(limits.scratch_bytes).max(limits.log_bytes);
+    let largest_file = limits.output_bytes.max(plan.scratch_bytes).max(limits.log_bytes);
     syscall::limit(libc::RLIMIT_CORE, 0)?;
     syscall::limit(libc::RLIMIT_NOFILE, OPEN_FILES)?;
     syscall::limit(

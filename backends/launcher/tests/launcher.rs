@@ -22,13 +22,16 @@ use std::fs::{self, File};
 use std::io::{Read, Write};
 use std::os::fd::FromRawFd;
 use std::path::Path;
-use tempfile::TempDir;
 
 fn main() {
     if std::env::args().next().as_deref() == Some("/engine") {
         return engine();
     }
-    let world = World::start();
+    if std::env::args().nth(1).as_deref() == Some("doomed") {
+        return doomed(Path::new(&std::env::args_os().nth(2).unwrap()));
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let world = World::start_in(folder.path(), true);
     let cases: &[(&str, fn(&World))] = &[
         ("the engine finds nothing but what it needs", surroundings),
         ("an exit code is told", exit_code),
@@ -40,7 +43,8 @@ fn main() {
         ("plans outside the rules are refused", refused_plans),
         ("a second launcher after threads is refused", threads),
         ("what does not run cannot be killed", kill_unknown),
-        ("everything ends with the node's side", socket_closed),
+        ("a node that dies leaves nothing", node_killed),
+        ("a launcher that dies takes its engines along", launcher_killed),
     ];
     for (name, case) in cases {
         println!("test {name} ...");
@@ -53,15 +57,13 @@ struct World {
     launcher: LauncherHandle,
     host: HostCapabilities,
     config: LauncherConfig,
-    _folder: TempDir,
 }
 
 impl World {
-    fn start() -> Self {
-        let folder = tempfile::tempdir().unwrap();
+    fn start_in(folder: &Path, print: bool) -> Self {
         let config = LauncherConfig {
             engines: vec![(EngineKind::Wasm, std::env::current_exe().unwrap())],
-            jails: folder.path().join("jails"),
+            jails: folder.join("jails"),
             first_uid: SandboxConfig::default().first_uid + 100,
             slots: 2,
             max_limits: SandboxConfig::default().max_limits,
@@ -69,11 +71,13 @@ impl World {
         };
         let launcher = Launcher::fork(config.clone()).unwrap().connect().unwrap();
         let host = launcher.probe().unwrap();
-        println!("host: {host:?}");
-        if !host.own_users {
+        if print {
+            println!("host: {host:?}");
+        }
+        if print && !host.own_users {
             println!("not root: users of their own, control groups and foreign limits are not asserted");
         }
-        Self { launcher, host, config, _folder: folder }
+        Self { launcher, host, config }
     }
 
     fn plan(&self, slot: u32) -> IsolationPlan {
@@ -285,26 +289,57 @@ fn kill_unknown(world: &World) {
     assert!(matches!(world.launcher.kill(plan.job, plan.attempt), Err(LaunchError::Refused(_))));
 }
 
-/// A second process tree, made by running this program again, whose node side goes away at once.
-fn socket_closed(world: &World) {
+/// A second node, made by running this program again, is killed while its job runs.
+fn node_killed(world: &World) {
+    let folder = tempfile::tempdir().unwrap();
+    let mut node = std::process::Command::new(std::env::current_exe().unwrap())
+        .arg("doomed")
+        .arg(folder.path())
+        .stdout(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut line = String::new();
+    std::io::BufRead::read_line(&mut std::io::BufReader::new(node.stdout.take().unwrap()), &mut line).unwrap();
+    let mut words = line.split_whitespace();
+    let (pid, job): (i32, JobId) = (words.next().unwrap().parse().unwrap(), words.next().unwrap().parse().unwrap());
+    let process = format!("/proc/{pid}");
+    assert!(Path::new(&process).exists(), "it runs before its node dies");
+    node.kill().unwrap();
+    node.wait().unwrap();
+    for _ in 0..500 {
+        let left = world.launcher.inspect(job, Attempt(1)).unwrap();
+        let jails = fs::read_dir(folder.path().join("jails")).into_iter().flatten().count();
+        if left == Leftovers::default() && jails == 0 && !Path::new(&process).exists() {
+            return;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    }
+    panic!("something outlived the node");
+}
+
+/// That node.
+fn doomed(folder: &Path) {
+    let world = World::start_in(folder, false);
+    let plan = world.plan(1);
+    let (launched, _events) = world.start_job(&plan, "hang").unwrap();
+    println!("{} {}", launched.pid, plan.job);
+    let _ = launched.exit.blocking_recv();
+}
+
+/// The launcher itself is killed: the kernel ends its engines. Its control groups stay.
+fn launcher_killed(world: &World) {
     let plan = world.plan(1);
     let (launched, mut events) = world.start_job(&plan, "hang").unwrap();
-    let pid = launched.pid;
-    let path = format!("/proc/{pid}");
-    assert!(Path::new(&path).exists());
-    // The launcher dies by force: the kernel ends its engines.
-    let parent = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
-    let parent: i32 = parent.rsplit(')').next().unwrap().split_whitespace().nth(1).unwrap().parse().unwrap();
+    let status = fs::read_to_string(format!("/proc/{}/status", launched.pid)).unwrap();
+    let parent = status.lines().find_map(|l| l.strip_prefix("PPid:")).unwrap().trim().parse().unwrap();
     // SAFETY: the process is the launcher that this test started.
     assert_eq!(unsafe { libc::kill(parent, libc::SIGKILL) }, 0);
     events.read_to_string(&mut String::new()).unwrap();
     assert!(launched.exit.blocking_recv().is_err(), "nobody can tell how it ended");
     assert!(matches!(world.launcher.probe(), Err(LaunchError::Ended | LaunchError::Socket(_))));
-    // The group of a launcher that was killed is the one thing that stays; the next start removes it.
     let name = format!("decores/{}-{}", plan.job, plan.attempt);
     for mount in fs::read_to_string("/proc/self/mounts").unwrap().lines().filter(|l| l.contains(" cgroup")) {
-        let mount = Path::new(mount.split(' ').nth(1).unwrap());
-        remove_group(mount, &name);
+        remove_group(Path::new(mount.split(' ').nth(1).unwrap()), &name);
     }
 }
 

@@ -171,7 +171,15 @@ mod tests {
             Action::ALL.iter().filter(|a| Role::Consumer.allows(**a)).map(|a| a.as_str()).collect();
         assert_eq!(
             allowed,
-            ["status-read", "offer-ask", "job-submit", "job-read", "job-cancel", "job-result-delete", "log-proofs-read"]
+            [
+                "status-read",
+                "offer-ask",
+                "job-submit",
+                "job-read",
+                "job-cancel",
+                "job-result-delete",
+                "log-proofs-read"
+            ]
         );
         assert!(Action::ALL.iter().all(|a| Role::Operator.allows(*a)));
         assert_eq!(me.permit::<action::CreateApiKey>().unwrap_err(), Refusal::Forbidden(Action::CreateApiKey));

@@ -1,10 +1,6 @@
 //! The bare rival of a job: the same module under the same configuration, in one process, without
 //! sealing, sandbox or receipt. `bench_bare MODULE < stdin > stdout`; times as JSON on standard error.
-#![allow(
-    unsafe_code,
-    clippy::disallowed_methods,
-    reason = "a benchmark: loads what it just compiled, and measures time"
-)]
+#![allow(unsafe_code, clippy::disallowed_methods, reason = "a benchmark: loads what it just compiled, measures time")]
 
 use decores_engine_wasm::limits;
 use std::error::Error;

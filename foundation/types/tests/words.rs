@@ -2,7 +2,9 @@
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
 
-use decores_types::bundle::{BundleError, File, HexDigest, InputManifest, Item, Manifest as _, OutputManifest, RelPath};
+use decores_types::bundle::{
+    BundleError, File, HexDigest, InputManifest, Item, Manifest as _, OutputManifest, RelPath,
+};
 use decores_types::canonical::{CanonicalError, MAX_DEPTH, from_json, from_slice, to_vec};
 use decores_types::job::{JobState, Limits};
 use decores_types::{Base64, CommitmentKey, Digest, JobId, KeyId, OfferId, Timestamp};
@@ -30,7 +32,13 @@ fn a_key_id_covers_algorithm_and_key() {
 fn times_have_one_form() {
     let text = "2026-01-02T03:04:05.006Z";
     assert_eq!(Timestamp::parse(text).unwrap().to_string(), text);
-    for bad in ["2026-01-02T03:04:05Z", "2026-01-02T03:04:05.006+00:00", "2026-01-02 03:04:05.006Z", "1969-12-31T23:59:59.999Z", "x"] {
+    for bad in [
+        "2026-01-02T03:04:05Z",
+        "2026-01-02T03:04:05.006+00:00",
+        "2026-01-02 03:04:05.006Z",
+        "1969-12-31T23:59:59.999Z",
+        "x",
+    ] {
         assert!(Timestamp::parse(bad).is_err(), "{bad}");
     }
     assert_eq!(Timestamp::from_ms(i64::MAX).plus_ms(u64::MAX), Timestamp::from_ms(i64::MAX));
@@ -42,7 +50,9 @@ fn canonical_json_is_the_only_form_read() {
     let good = br#"{"a":1,"b":[true,null,"x"]}"#;
     let value: Value = from_slice(good, 100).unwrap();
     assert_eq!(to_vec(&value).unwrap(), good);
-    for bad in [&br#"{"b":[true,null,"x"],"a":1}"#[..], br#"{"a": 1}"#, br#"{"a":1.0}"#, b"{\"a\":1}\n", br#"{"a":"\u0041"}"#] {
+    for bad in
+        [&br#"{"b":[true,null,"x"],"a":1}"#[..], br#"{"a": 1}"#, br#"{"a":1.0}"#, b"{\"a\":1}\n", br#"{"a":"\u0041"}"#]
+    {
         assert!(matches!(from_slice::<Value>(bad, 100), Err(CanonicalError::NotCanonical)), "{}", bad.escape_ascii());
     }
     assert!(matches!(from_slice::<Value>(b"{", 100), Err(CanonicalError::NotJson(_))));
@@ -121,7 +131,8 @@ fn file(path: &str) -> File {
 
 #[test]
 fn files_out_of_order_twice_or_below_a_file_are_refused() {
-    let manifest = |paths: &[&str]| OutputManifest { exit: 0, files: paths.iter().map(|p| file(p)).collect(), stdout: item() };
+    let manifest =
+        |paths: &[&str]| OutputManifest { exit: 0, files: paths.iter().map(|p| file(p)).collect(), stdout: item() };
     assert!(manifest(&["a", "b/c", "b/d"]).check().is_ok());
     for bad in [&["b", "a"][..], &["a", "a"], &["a", "a/b"], &["a", "a!", "a/b"]] {
         assert!(matches!(manifest(bad).check(), Err(BundleError::Order(_))), "{bad:?}");

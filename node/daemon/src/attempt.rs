@@ -2,11 +2,11 @@
 
 use crate::life::{Live, Verdict, cancellation, enter};
 use crate::node::Node;
+use crate::records::EngineRow;
 use crate::slots::Slot;
 use decores_blobs::BlobWriter;
 use decores_launcher::{EngineDescriptors, Launched};
 use decores_sandbox::plan::{IsolationPlan, plan};
-use crate::records::EngineRow;
 use decores_sandbox::protocol::{EngineEvent, EngineJob, Exit, Finished, MAX_EVENT, Scratch};
 use decores_types::{JobSpec, JobState, Reason, canonical, chain};
 use std::io;

@@ -8,8 +8,8 @@ use crate::ledger::Ledger;
 use crate::life::{Verdict, enter};
 use crate::node::{KeyChange, Node, key_event};
 use crate::offers::Offers;
-use crate::records::{Held, JobRow, NodeRow, Records};
 use crate::receipts;
+use crate::records::{Held, JobRow, NodeRow, Records};
 use crate::service::sign_in;
 use crate::slots::Slots;
 use crate::summary::Summary;
@@ -119,34 +119,20 @@ fn passphrase(file: &Path) -> Result<Secret> {
 pub(crate) async fn boot(config: Config, home: &Home, root: Root, world: World) -> Result<Booted> {
     let World { clock, random, launcher } = world;
     let now = clock.now();
-    let metrics = metrics_exporter_prometheus::PrometheusBuilder::new()
-        .install_recorder()
-        .context("failed to set up metrics")?;
+    let metrics =
+        metrics_exporter_prometheus::PrometheusBuilder::new().install_recorder().context("failed to set up metrics")?;
     let keystore: Arc<dyn KeyStore> = Arc::new(root.open(home, Arc::clone(&random))?);
     make_folder(&home.database())?;
     let store: Arc<dyn Store> =
         Arc::new(SqliteStore::open(&home.database()).context("failed to open the node's state")?);
     let mut events = Vec::new();
-    let identity = ensure(&*keystore, Purpose::Identity, now, &mut events)?;
-    let log = ensure(&*keystore, Purpose::Log, now, &mut events)?;
-    let ca = ensure(&*keystore, Purpose::Ca, now, &mut events)?;
-    ensure(&*keystore, Purpose::Storage, now, &mut events)?;
-    let index = ensure(&*keystore, Purpose::Index, now, &mut events)?;
+    let Keys { identity, log, ca, index } = Keys::ensure(&*keystore, now, &mut events)?;
     let records = Records::new(Arc::clone(&store), RowKeys::load(&*keystore)?, Arc::clone(&random));
     let tiles = Arc::new(FolderTiles::open(&home.log()).context("failed to open the log's folder")?);
     let signer = Arc::new(KeystoreSigner::new(Arc::clone(&keystore), &log, &identity)?);
     let ledger = Ledger::start(store, tiles, signer, Arc::clone(&clock)).await?;
-    let certificate = match records.get::<NodeRow>(TLS_CA).await? {
-        Some(held) => held.row.0.0,
-        None => {
-            let der = self_sign(Arc::clone(&keystore), &ca, now)?;
-            let change = records.insert(TLS_CA, None, 0, &NodeRow(Base64(der.clone())))?;
-            ledger.commit(vec![change], Vec::new()).await?;
-            der
-        }
-    };
-    let authority =
-        Authority::new(Arc::clone(&keystore), &ca, certificate, config.listen, &config.host_names)?;
+    let certificate = ca_certificate(&records, &ledger, &keystore, &ca, now).await?;
+    let authority = Authority::new(Arc::clone(&keystore), &ca, certificate, config.listen, &config.host_names)?;
     authority.renew(now)?;
     let statement = statement(&config, &*keystore, &identity, &ledger.key, authority.certificate(), now)?;
     let epoch = EpochKey::issue(first_epoch(now), &*keystore, identity.id, now, &*random)?;
@@ -195,6 +181,44 @@ pub(crate) async fn boot(config: Config, home: &Home, root: Root, world: World) 
     finish_interrupted(&node).await?;
     let first_key = first_key(&node).await?;
     Ok(Booted { node, authority: Arc::new(authority), first_key })
+}
+
+/// The node's long-lived keys that are named one by one.
+struct Keys {
+    identity: KeyInfo,
+    log: KeyInfo,
+    ca: KeyInfo,
+    index: KeyInfo,
+}
+
+impl Keys {
+    fn ensure(keystore: &dyn KeyStore, now: Timestamp, events: &mut Vec<Event>) -> Result<Self> {
+        let mut key = |purpose| ensure(keystore, purpose, now, events);
+        key(Purpose::Storage)?;
+        Ok(Self {
+            identity: key(Purpose::Identity)?,
+            log: key(Purpose::Log)?,
+            ca: key(Purpose::Ca)?,
+            index: key(Purpose::Index)?,
+        })
+    }
+}
+
+/// The authority's certificate; self-signed at first start, since clients pin it.
+async fn ca_certificate(
+    records: &Records,
+    ledger: &Ledger,
+    keystore: &Arc<dyn KeyStore>,
+    ca: &KeyInfo,
+    now: Timestamp,
+) -> Result<Vec<u8>> {
+    if let Some(held) = records.get::<NodeRow>(TLS_CA).await? {
+        return Ok(held.row.0.0);
+    }
+    let der = self_sign(Arc::clone(keystore), ca, now)?;
+    let change = records.insert(TLS_CA, None, 0, &NodeRow(Base64(der.clone())))?;
+    ledger.commit(vec![change], Vec::new()).await?;
+    Ok(der)
 }
 
 /// The active key of a purpose; made if there is none.
@@ -279,9 +303,16 @@ fn started(node: &Node) -> Result<Event> {
 /// Ends what a restart cut off. Offer keys lived in memory, so nothing of it can be opened any more:
 /// the client submits again by itself.
 async fn finish_interrupted(node: &Arc<Node>) -> Result<()> {
-    let open: Vec<i64> = [JobState::Queued, JobState::Attesting, JobState::Starting, JobState::Running, JobState::Sealing, JobState::Wiping]
-        .map(|state| state as i64)
-        .to_vec();
+    let open: Vec<i64> = [
+        JobState::Queued,
+        JobState::Attesting,
+        JobState::Starting,
+        JobState::Running,
+        JobState::Sealing,
+        JobState::Wiping,
+    ]
+    .map(|state| state as i64)
+    .to_vec();
     loop {
         let select = Select { states: open.clone(), limit: 100, ..Select::default() };
         let jobs: Vec<Held<JobRow>> = node.records.list(select).await?;
@@ -309,8 +340,7 @@ async fn first_key(node: &Node) -> Result<Option<ApiKeyText>> {
     if !known.is_empty() {
         return Ok(None);
     }
-    let (key, _, change, event) =
-        sign_in::compose(node, Role::Operator, "first".to_owned(), node.config.first_key_ms)?;
+    let (key, _, change, event) = sign_in::compose(node, Role::Operator, "first".to_owned(), node.config.first_key_ms)?;
     node.persist(vec![change], vec![event]).await;
     Ok(Some(key))
 }

@@ -1,5 +1,80 @@
-//! `decoresd doctor`.
+//! `decoresd doctor`: what this machine can do, what it cannot, why it matters, and what mends it.
+
 use crate::args::Common;
-use anyhow::Result;
+use crate::boot::Root;
+use crate::config;
+use crate::home::Home;
+use crate::run::fork_launcher;
+use anyhow::{Context as _, Result};
+use decores_posture::{Facts, RootPlace, State, SwapFact, checks, worst};
+use decores_sandbox::HostCapabilities;
+use decores_sandbox::host::SwapState;
+use decores_secrets::{ARENA_BYTES, Arena, ArenaKind};
+use std::io::Write as _;
 use std::process::ExitCode;
-pub(crate) fn doctor(_: &Common) -> Result<ExitCode> { Ok(ExitCode::SUCCESS) }
+
+/// Looks, prints, and answers 1 where something is missing that jobs need.
+pub(crate) fn run(common: &Common) -> Result<ExitCode> {
+    let home = Home::open(&common.home)?;
+    let config = config::load(home.path(), common.config.as_deref(), None)?;
+    let launcher = fork_launcher(&config, &home)?.connect()?;
+    let host = launcher.probe().context("failed to find out what this machine can isolate")?;
+    let credentials = std::env::var_os("CREDENTIALS_DIRECTORY").map(std::path::PathBuf::from);
+    let root = match Root::choose(&config.root, &home, credentials.as_deref())? {
+        Root::Passphrase(_) => RootPlace::Passphrase,
+        Root::Credential(_) => RootPlace::Credential,
+        Root::BesideData => RootPlace::BesideData,
+    };
+    let checks = checks(&observe(&host, root));
+    let state = worst(&checks);
+    let mut out = std::io::stdout().lock();
+    if common.json {
+        serde_json::to_writer_pretty(&mut out, &serde_json::json!({ "checks": checks, "worst": state }))?;
+        writeln!(out)?;
+    } else {
+        for check in &checks {
+            writeln!(out, "{:<8} {}", check.state, check.title)?;
+            if check.state != State::Ok {
+                writeln!(out, "         why:  {}", check.why)?;
+                if let Some(mend) = &check.mend {
+                    writeln!(out, "         mend: {mend}")?;
+                }
+            }
+        }
+        let count = |state| checks.iter().filter(|c| c.state == state).count();
+        let (ok, weak, missing) = (count(State::Ok), count(State::Weak), count(State::Missing));
+        writeln!(out, "\n{ok} ok, {weak} weak, {missing} missing")?;
+    }
+    Ok(if state == State::Missing { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+}
+
+fn observe(host: &HostCapabilities, root: RootPlace) -> Facts {
+    let read = |path: &str| std::fs::read_to_string(path).ok().map(|text| text.trim().to_owned());
+    Facts {
+        own_users: host.own_users,
+        namespaces: host.namespaces.iter().map(ToString::to_string).collect(),
+        cgroup: host.cgroup.clone(),
+        landlock_abi: host.landlock_abi,
+        seccomp: host.seccomp,
+        tmpfs_noswap: host.tmpfs_noswap,
+        swap: match host.swap {
+            SwapState::None => SwapFact::None,
+            SwapState::Prevented => SwapFact::Prevented,
+            SwapState::Possible => SwapFact::Possible,
+        },
+        secret_memory: Arena::global().is_ok_and(|arena| arena.kind() == ArenaKind::MemfdSecret),
+        memlock_bytes: memlock(),
+        arena_bytes: ARENA_BYTES as u64,
+        root,
+        core_pattern: read("/proc/sys/kernel/core_pattern"),
+        init_on_free: read("/proc/cmdline").map(|line| line.split_whitespace().any(|word| word == "init_on_free=1")),
+        ptrace_scope: read("/proc/sys/kernel/yama/ptrace_scope").and_then(|text| text.parse().ok()),
+    }
+}
+
+/// The soft limit on locked memory, in bytes; `None` where there is none or it cannot be read.
+fn memlock() -> Option<u64> {
+    let limits = std::fs::read_to_string("/proc/self/limits").ok()?;
+    let line = limits.lines().find(|line| line.starts_with("Max locked memory"))?;
+    line.trim_start_matches("Max locked memory").split_whitespace().next()?.parse().ok()
+}

@@ -23,8 +23,11 @@ pub(crate) async fn end(node: &Node, live: Live, attempted: Attempted) {
     let wipe = wipe(node, job, attempt, Some(key), held.row.engine.is_some()).await;
     if !wipe.complete {
         enter(node, &mut held, JobState::Wiping, Reason::WipeIncomplete).await;
-        node.alert(AlertKind::WipeIncomplete, format!("the wipe of {job}, attempt {attempt}, did not pass every check"))
-            .await;
+        node.alert(
+            AlertKind::WipeIncomplete,
+            format!("the wipe of {job}, attempt {attempt}, did not pass every check"),
+        )
+        .await;
     }
     let mut attempted = attempted;
     match attempted.slot.take() {
@@ -32,7 +35,8 @@ pub(crate) async fn end(node: &Node, live: Live, attempted: Attempted) {
         _ => {}
     }
     if attempted.verdict.reason == Reason::EngineLost {
-        node.alert(AlertKind::EngineLost, format!("the engine of {job}, attempt {attempt}, ended without a result")).await;
+        node.alert(AlertKind::EngineLost, format!("the engine of {job}, attempt {attempt}, ended without a result"))
+            .await;
     }
     conclude(node, held, &attempted, &wipe).await;
 }
@@ -94,7 +98,13 @@ fn wiped_event(job: JobId, attempt: Attempt, wipe: &WipeRecord) -> Option<Event>
 }
 
 /// Destroys what an attempt held and looks whether it is gone. `key` is absent where a restart lost it already.
-pub(crate) async fn wipe(node: &Node, job: JobId, attempt: Attempt, key: Option<OfferKey>, launched: bool) -> WipeRecord {
+pub(crate) async fn wipe(
+    node: &Node,
+    job: JobId,
+    attempt: Attempt,
+    key: Option<OfferKey>,
+    launched: bool,
+) -> WipeRecord {
     let mut checks = Vec::new();
     let mut add = |what: &str, category, passed| checks.push(WipeCheck { what: what.to_owned(), category, passed });
     if launched {

@@ -31,7 +31,7 @@ fn main() -> ExitCode {
     let cli = args::Cli::parse();
     let result = match &cli.command {
         args::Command::Run(flags) => run::run(flags),
-        args::Command::Doctor(common) => doctor::doctor(common),
+        args::Command::Doctor(common) => doctor::run(common),
         args::Command::ConfigCheck(common) => run::config_check(common),
     };
     match result {

@@ -132,13 +132,7 @@ pub(crate) enum KeyChange {
 }
 
 /// The event of a change to a key.
-pub(crate) fn key_event(
-    change: KeyChange,
-    key: KeyId,
-    purpose: Purpose,
-    epoch: u32,
-    algorithm: Algorithm,
-) -> Event {
+pub(crate) fn key_event(change: KeyChange, key: KeyId, purpose: Purpose, epoch: u32, algorithm: Algorithm) -> Event {
     match change {
         KeyChange::Created => Event::KeyCreated { key, purpose, epoch, algorithm },
         KeyChange::Retired => Event::KeyRetired { key, purpose, epoch, algorithm },

@@ -44,9 +44,8 @@ impl Offers {
 
     /// Takes an offer out for its one use. Used, expired, foreign and unknown ones look the same.
     pub(crate) fn take(&self, offer: OfferId, consumer: ConsumerId, now: Timestamp) -> Result<OfferKey, Problem> {
-        let invalid = || {
-            Problem::new(Code::OfferInvalid, "the offer is used, expired, or not yours").hint("ask for a new one")
-        };
+        let invalid =
+            || Problem::new(Code::OfferInvalid, "the offer is used, expired, or not yours").hint("ask for a new one");
         let mut table = self.table();
         let good = table.get(&offer).is_some_and(|o| o.consumer == consumer && now < o.expires);
         if good { table.remove(&offer).ok_or_else(invalid) } else { Err(invalid()) }

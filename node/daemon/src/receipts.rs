@@ -54,12 +54,7 @@ pub(crate) fn proof(node: &Node, index: u64) -> Result<InclusionProof> {
 }
 
 /// What the receipt says.
-pub(crate) fn predicate(
-    node: &Node,
-    row: &JobRow,
-    attempted: &Attempted,
-    wipe: &WipeRecord,
-) -> Result<Predicate> {
+pub(crate) fn predicate(node: &Node, row: &JobRow, attempted: &Attempted, wipe: &WipeRecord) -> Result<Predicate> {
     let record = &row.record;
     let finished = attempted.finished.as_ref();
     let plan = row.engine.as_ref().map(|engine| &engine.plan);

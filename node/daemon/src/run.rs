@@ -128,7 +128,9 @@ pub(crate) const fn explain(source: RootSource) -> &'static str {
     match source {
         RootSource::Passphrase => "from a passphrase",
         RootSource::Credential => "from a systemd credential",
-        RootSource::BesideData => "beside the data: whoever takes the disk takes the keys (`decores doctor` says how to mend it)",
+        RootSource::BesideData => {
+            "beside the data: whoever takes the disk takes the keys (`decores doctor` says how to mend it)"
+        }
         RootSource::Volatile => "nowhere: the keys end with this process",
     }
 }

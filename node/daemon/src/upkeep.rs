@@ -93,7 +93,10 @@ async fn expire_results(node: &Node) {
         for mut held in jobs {
             let row = &held.row;
             let due = [row.result_until, row.logs_until].into_iter().flatten().any(|until| now >= until);
-            if due && row.results_removed.is_none() && let Err(problem) = remove_results(node, &mut held).await {
+            if due
+                && row.results_removed.is_none()
+                && let Err(problem) = remove_results(node, &mut held).await
+            {
                 tracing::error!(%problem, "failed to remove a result whose time is over");
             }
         }

@@ -76,12 +76,7 @@ pub trait Service: Send + Sync + 'static {
     ) -> impl Answer<Submitted>;
 
     /// Lists the caller's jobs.
-    fn jobs(
-        &self,
-        permit: Permit<action::ReadJob>,
-        cursor: Option<String>,
-        limit: usize,
-    ) -> impl Answer<Page<Job>>;
+    fn jobs(&self, permit: Permit<action::ReadJob>, cursor: Option<String>, limit: usize) -> impl Answer<Page<Job>>;
 
     /// Shows a job; waits up to `wait` until it has more than `after` steps.
     fn job(&self, who: &Principal, job: JobId, after: Option<usize>, wait: Duration) -> impl Answer<Job>;

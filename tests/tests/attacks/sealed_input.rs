@@ -5,7 +5,7 @@
 
 use decores_api::jobs::Job as JobView;
 use decores_api::paths;
-use decores_audit::verify::verify;
+use decores_audit::verify::{Claim, Status, verify};
 use decores_keys::payload::{CHUNK_BYTES, JobBinding, TAG_BYTES};
 use decores_tests::consumer::{Consumer, path};
 use decores_tests::job::{Input, Job};
@@ -172,7 +172,12 @@ fn contents_that_contradict_the_spec_are_refused() {
         let mut job = job();
         change(&mut job);
         let view: JobView = consumer.submit(&job).json();
-        ends_invalid(&node, &consumer, &view, what);
+        assert_eq!(consumer.wait(view.job).view.reason, Reason::PayloadInvalid, "{what}");
+        consumer.get(&path(paths::JOB_RESULT, view.job)).refused(409, "state-conflict");
+        let report = verify(&consumer.receipt(view.job), &node.trust(), None, &[]).unwrap();
+        // What the engine measured stands in the receipt, and is not what the spec names.
+        let expected = if what == "another program" { Status::DoesNotHold } else { Status::Holds };
+        assert_eq!(report.status(Claim::Program), expected, "{what}");
     }
 }
 

@@ -79,9 +79,13 @@ pub(super) fn run(runs: usize) -> Result<()> {
     let packages = ["-p", "decores-cli", "-p", "decores-daemon", "-p", "decores-engine-wasm"];
     output(cargo().args(["build", "-q"]).args(packages))?;
     let bare_args = ["run", "-q", "-p", "decores-engine-wasm", "--example", "bench_bare", "--", PROGRAM, DATA];
-    let bare = (0..runs).map(|_| Ok(serde_json::from_str(&output(cargo().args(bare_args))?)?)).collect::<Result<Vec<Value>>>()?;
+    let bare = (0..runs)
+        .map(|_| Ok(serde_json::from_str(&output(cargo().args(bare_args))?)?))
+        .collect::<Result<Vec<Value>>>()?;
     let part = |name: &str| -> Result<Vec<f64>> {
-        bare.iter().map(|b| b.get(name).and_then(Value::as_f64).with_context(|| format!("`{name}` is missing"))).collect()
+        bare.iter()
+            .map(|b| b.get(name).and_then(Value::as_f64).with_context(|| format!("`{name}` is missing")))
+            .collect()
     };
     let (compile, start, work) = (part("compileMs")?, part("instantiateMs")?, part("runMs")?);
     let whole = compile.iter().zip(&start).zip(&work).map(|((c, s), w)| c + s + w).collect();

@@ -5,7 +5,11 @@ use anyhow::{Context as _, Result};
 use std::process::Command;
 
 pub(super) fn run(mib: usize) -> Result<()> {
-    let own = output(cargo().args(["run", "-q", "-p", "decores-keys", "--example", "bench_seal", "--", "--json"]).arg(mib.to_string()))?;
+    let own = output(
+        cargo()
+            .args(["run", "-q", "-p", "decores-keys", "--example", "bench_seal", "--", "--json"])
+            .arg(mib.to_string()),
+    )?;
     let openssl = openssl().context("failed to read what `openssl speed` printed; is openssl installed?")?;
     let mut rows = vec![("`openssl speed` AES-256-GCM, 64 KiB blocks".to_owned(), openssl, openssl)];
     for line in own.lines() {

@@ -28,7 +28,9 @@ pub(crate) fn tile(node: &Node, path: &str) -> Result<LogBytes, Problem> {
         None
     };
     let immutable = !path.contains(".p/");
-    found.map(|bytes| LogBytes { bytes, immutable }).ok_or_else(|| Problem::new(Code::NotFound, "there is no such tile"))
+    found
+        .map(|bytes| LogBytes { bytes, immutable })
+        .ok_or_else(|| Problem::new(Code::NotFound, "there is no such tile"))
 }
 
 pub(crate) fn proof(node: &Node, index: u64) -> Result<String, Problem> {

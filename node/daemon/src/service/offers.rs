@@ -95,7 +95,9 @@ pub(crate) fn plan(node: &Node, request: &PlanRequest) -> Result<PlanResponse, P
 pub(crate) fn refused(refusal: &Refusal) -> Problem {
     let problem = Problem::new(Code::Refused, refusal.to_string());
     match refusal {
-        Refusal::Protection { .. } => problem.hint("ask for less with `--require protection=…`, or choose another node"),
+        Refusal::Protection { .. } => {
+            problem.hint("ask for less with `--require protection=…`, or choose another node")
+        }
         Refusal::Limit { .. } => problem.hint("ask for less; the offer lists the largest limits"),
         Refusal::Host { .. } => problem.hint("the operator can run `decores doctor` to see what is missing"),
         Refusal::Unsupported { .. } => problem,

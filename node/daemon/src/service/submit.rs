@@ -135,16 +135,19 @@ async fn first(
 ) -> Queued {
     let now = node.clock.now();
     let step = Step { attempt: Attempt(1), state: JobState::Queued, reason: Reason::Accepted, time: now };
-    let record = JobRecord {
-        job,
-        consumer,
-        offer: key.offer,
-        offer_digest: key.digest,
-        spec: digest,
-        steps: vec![step],
-    };
+    let record =
+        JobRecord { job, consumer, offer: key.offer, offer_digest: key.digest, spec: digest, steps: vec![step] };
     let log_key = Base64(random_bytes::<32>(&*node.random).to_vec());
-    let row = JobRow { record, spec, log_key, result_until: None, logs_until: None, engine: None, results_removed: None, receipt_attempt: None };
+    let row = JobRow {
+        record,
+        spec,
+        log_key,
+        result_until: None,
+        logs_until: None,
+        engine: None,
+        results_removed: None,
+        receipt_attempt: None,
+    };
     let changes = (|| -> Result<Vec<Change>, StoreError> {
         Ok(vec![
             node.records.insert(lookup, Some(consumer), 0, &SubmissionRow { job, spec: digest })?,

@@ -41,10 +41,7 @@ pub(crate) async fn status<S: Service>(
 
 /// Metrics, in Prometheus' text format.
 #[utoipa::path(get, path = "/metrics", tag = "node", responses((status = 200, description = "As asked", body = String)))]
-pub(crate) async fn metrics<S: Service>(
-    State(shared): State<Shared<S>>,
-    caller: Caller,
-) -> Result<Response, Failure> {
+pub(crate) async fn metrics<S: Service>(State(shared): State<Shared<S>>, caller: Caller) -> Result<Response, Failure> {
     let permit = caller.permit::<action::ReadMetrics>(&*shared.node).await?;
     Ok(typed("text/plain; version=0.0.4; charset=utf-8", shared.node.metrics(permit).await?))
 }
