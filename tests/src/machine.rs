@@ -41,8 +41,12 @@ pub fn resident_kib(pid: u32) -> u64 {
     line.split_ascii_whitespace().nth(1).unwrap().parse().unwrap()
 }
 
-/// Whether the whole memory of a process, as `gcore` dumps it, holds this.
+/// Whether the whole memory of a process, as `gcore` dumps it, holds this. One that has ended has none.
 pub fn memory_holds(process: &Process, secret: &[u8], folder: &Path) -> bool {
+    let status = fs::read_to_string(format!("/proc/{}/status", process.pid)).unwrap_or_default();
+    if !status.contains("VmSize:") {
+        return false;
+    }
     let core = folder.join(format!("core.{}", process.pid));
     let output = Command::new("gdb")
         .args(["-nx", "-batch", "-p", &process.pid.to_string()])

@@ -96,7 +96,7 @@ fn a_job_is_cancelled_and_its_time_is_limited() {
     cli.run(["job", "result", &job]).is(1).says("by-consumer");
     cli.run(["job", "cancel", &job]).is(3);
     cli.run(["job", "run", &program, "--limit-time", "500ms"]).is(1).says("limit-time").says("--limit-time");
-    cli.run(["job", "run", &program, "--limit-memory", "1TiB"]).is(3);
+    cli.run(["job", "run", &program, "--limit-memory", "8192GiB"]).is(3);
     cli.run(["job", "run", &program, "--require", "protection=enclave"]).is(3);
 }
 

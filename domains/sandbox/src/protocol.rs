@@ -89,7 +89,7 @@ pub struct Locked {
     pub seccomp: bool,
     /// The Landlock ABI in force; 0 where there is none.
     pub landlock_abi: u32,
-    /// Where the engine's secrets lie: `memfd-secret` or `mlock`.
+    /// Where the engine's secrets lie: `memfd_secret` or `mlock`.
     pub secrets: String,
 }
 

@@ -78,10 +78,9 @@ fn timed(work: impl FnOnce() -> Result<()>) -> Result<f64> {
 pub(super) fn run(runs: usize) -> Result<()> {
     let packages = ["-p", "decores-cli", "-p", "decores-daemon", "-p", "decores-engine-wasm"];
     output(cargo().args(["build", "-q"]).args(packages))?;
-    let bare_args = ["run", "-q", "-p", "decores-engine-wasm", "--example", "bench_bare", "--", PROGRAM, DATA];
-    let bare = (0..runs)
-        .map(|_| Ok(serde_json::from_str(&output(cargo().args(bare_args))?)?))
-        .collect::<Result<Vec<Value>>>()?;
+    let programs = programs()?;
+    output(cargo().args(["build", "-q", "-p", "decores-engine-wasm", "--example", "bench_bare"]))?;
+    let bare = (0..runs).map(|_| bare(&programs.join("examples/bench_bare"))).collect::<Result<Vec<Value>>>()?;
     let part = |name: &str| -> Result<Vec<f64>> {
         bare.iter()
             .map(|b| b.get(name).and_then(Value::as_f64).with_context(|| format!("`{name}` is missing")))
@@ -89,7 +88,7 @@ pub(super) fn run(runs: usize) -> Result<()> {
     };
     let (compile, start, work) = (part("compileMs")?, part("instantiateMs")?, part("runMs")?);
     let whole = compile.iter().zip(&start).zip(&work).map(|((c, s), w)| c + s + w).collect();
-    let node = Node::start(&programs()?)?;
+    let node = Node::start(&programs)?;
     let (mut elapsed, mut inside) = (Vec::new(), Vec::new());
     for _ in 0..runs {
         let (ms, job) = node.job()?;
@@ -109,6 +108,15 @@ pub(super) fn run(runs: usize) -> Result<()> {
     row("node: queued to done, wiped, logged", inside);
     row("command line: offer, seal, submit, run, fetch, open, verify", elapsed);
     Ok(())
+}
+
+/// Runs the program in one process, without node or sandbox; what took how long.
+fn bare(engine: &Path) -> Result<Value> {
+    let ran = Command::new(engine).arg(PROGRAM).stdin(std::fs::File::open(DATA)?).output();
+    let ran = ran.with_context(|| format!("failed to start `{}`", engine.display()))?;
+    let said = String::from_utf8(ran.stderr)?;
+    let line = said.lines().rfind(|line| line.starts_with('{')).context("the bare engine gave no figures")?;
+    Ok(serde_json::from_str(line)?)
 }
 
 /// Milliseconds from the first to the last step, by the node's clock.

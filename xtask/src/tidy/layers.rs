@@ -53,7 +53,9 @@ impl Layer {
             }
             Self::Api | Self::HelperLink => "the words on the wire use foundation only",
             Self::Client => "the client uses foundation, api and the domains keys and audit",
-            Self::Cli => "the command line uses foundation, api, client, the domains audit and attestation, and backends/system",
+            Self::Cli => {
+                "the command line uses foundation, api, client, the domains audit and attestation, and backends/system"
+            }
             Self::Http => "http uses foundation, domains and api",
             Self::Console => "the console uses foundation, domains, api and http",
             Self::Program => "daemon and helper use everything but engines, client and the command line",
