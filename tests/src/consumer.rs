@@ -47,20 +47,9 @@ impl<'a> Consumer<'a> {
 
     /// A request with its key.
     pub fn request(&self, method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) -> Response {
-        self.try_request(method, path, headers, body).unwrap_or_else(|e| panic!("{method} {path}: {e}"))
-    }
-
-    /// The same, where the node may close the connection before it has heard everything.
-    pub fn try_request(
-        &self,
-        method: &str,
-        path: &str,
-        headers: &[(&str, &str)],
-        body: &[u8],
-    ) -> std::io::Result<Response> {
         let bearer = format!("Bearer {}", self.key);
         let headers = [&[("authorization", bearer.as_str())], headers].concat();
-        self.node.transport().try_request(method, path, &headers, body)
+        self.node.transport().request(method, path, &headers, body)
     }
 
     /// Reads.

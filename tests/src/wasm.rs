@@ -179,20 +179,35 @@ pub fn library() -> Vec<u8> {
     module("(func (export \"run\"))")
 }
 
-/// A valid command of about `megabytes` of code, each of whose functions is long.
-pub fn takes_long_to_compile(megabytes: usize) -> Vec<u8> {
-    // local.get 0, local.get 1, i64.mul, local.tee 0, i64.const 3, i64.rotl, local.set 1
-    let step = [0x20, 0, 0x20, 1, 0x7e, 0x22, 0, 0x42, 3, 0x89, 0x21, 1];
-    let mut body = vec![1, 2, 0x7e];
-    body.extend(step.repeat(5_000));
+/// A valid command of this many functions. Each is small, and a hard nut: loops inside of loops, all of which
+/// carry all variables, so that a compiler must keep track of their product.
+pub fn takes_long_to_compile(functions: usize) -> Vec<u8> {
+    const NUTS: usize = 250;
+    const I64: u8 = 0x7e;
+    let mut body = [vec![1], leb(NUTS), vec![I64]].concat();
+    // loop (without a result)
+    body.extend([0x03, 0x40].repeat(NUTS));
+    for at in 0..NUTS {
+        // local.get, local.get, i64.rotl, i64.const 1, i64.add, local.set
+        let (own, next) = (leb(at), leb((at + 1) % NUTS));
+        body.extend([&[0x20], own.as_slice(), &[0x20], &next, &[0x89, 0x42, 1, 0x7c, 0x21], &own].concat());
+    }
+    for at in 0..NUTS {
+        // local.get, i64.eqz, br_if 0, end
+        body.extend([&[0x20], leb(at).as_slice(), &[0x50, 0x0d, 0, 0x0b]].concat());
+    }
+    for at in 0..NUTS {
+        // local.get, global.get, i64.add, global.set
+        body.extend([&[0x20], leb(at).as_slice(), &[0x23, 0, 0x7c, 0x24, 0]].concat());
+    }
     body.push(0x0b);
-    let count = megabytes * (1 << 20) / body.len();
     let mut out = b"\0asm\x01\0\0\0".to_vec();
     section(&mut out, 1, &[1, 0x60, 0, 0]);
-    section(&mut out, 3, &[leb(count), vec![0; count]].concat());
+    section(&mut out, 3, &[leb(functions), vec![0; functions]].concat());
+    section(&mut out, 6, &[1, I64, 1, 0x42, 0, 0x0b]);
     section(&mut out, 7, &[&[1, 6], b"_start".as_slice(), &[0, 0]].concat());
     let one = [leb(body.len()), body].concat();
-    section(&mut out, 10, &[leb(count), one.repeat(count)].concat());
+    section(&mut out, 10, &[leb(functions), one.repeat(functions)].concat());
     out
 }
 

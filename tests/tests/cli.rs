@@ -1,12 +1,19 @@
 //! The real `decores` against a real node: every command, its data and its exit code.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
 
+use decores_api::jobs::Job;
+use decores_api::{Page, paths};
 use decores_tests::cli::Cli;
-use decores_tests::job::{Input, Job};
-use decores_tests::node::Node;
-use decores_tests::programs::repository;
+use decores_tests::consumer::Consumer;
+use decores_tests::job::{self, Input};
+use decores_tests::node::{Node, Settings, signal};
+use decores_tests::programs::{program, repository};
+use decores_tests::wait::until;
 use decores_tests::wasm;
+use decores_types::JobState;
 use serde_json::Value;
-use std::process::Command;
+use std::fs::File;
+use std::process::{Child, Command, Stdio};
 
 fn text(path: &std::path::Path) -> String {
     path.display().to_string()
@@ -100,6 +107,16 @@ fn a_job_is_cancelled_and_its_time_is_limited() {
     cli.run(["job", "run", &program, "--require", "protection=enclave"]).is(3);
 }
 
+/// The node answers long before such an upload ends, and the answer must get through.
+#[test]
+fn an_upload_that_the_node_refuses_says_why() {
+    let node = Node::with(&Settings { payload_bytes: 100_000, ..Settings::default() });
+    let cli = Cli::logged_in(&node, node.consumer().key());
+    let program = text(&cli.write("cat.wasm", &wasm::cat()));
+    let large = text(&cli.write("large", &vec![1; 32 << 20]));
+    cli.run(["job", "run", &program, "-i", &large]).is(3).says("larger than this node takes");
+}
+
 #[test]
 fn a_dry_run_prints_the_plan_and_runs_nothing() {
     let node = Node::start();
@@ -183,6 +200,64 @@ fn a_node_that_is_gone_is_unreachable() {
     cli.run(["status"]).is(4).says("hint:");
 }
 
+/// `decores up` on an empty home: one line to log in, which is all that is needed.
+#[test]
+fn up_on_an_empty_home_makes_a_node_that_works() {
+    let cli = Cli::default();
+    let out = cli.path("up.out");
+    let mut command = Command::new(program("decores"));
+    command.args(["up", "--listen", "127.0.0.1:0"]).env("DECORES_HOME", cli.home());
+    command.stdout(File::create(&out).unwrap()).stderr(Stdio::null()).stdin(Stdio::null());
+    let mut up = Ended(command.spawn().unwrap());
+    let line = until("the node says how to log in", 60, || {
+        let text = std::fs::read_to_string(&out).unwrap();
+        text.lines().find(|l| l.starts_with("decores login ")).map(str::to_owned)
+    });
+    cli.run(line.split(' ').skip(1)).is(0);
+    let wasm = text(&cli.write("cat.wasm", &wasm::cat()));
+    let data = text(&cli.write("data", b"hello"));
+    assert_eq!(cli.run(["job", "run", &wasm, "-i", &data]).is(0).stdout, "hello");
+    signal("TERM", up.0.id());
+    assert!(up.0.wait().unwrap().success());
+}
+
+/// A process that does not outlive its test.
+struct Ended(Child);
+
+impl Drop for Ended {
+    fn drop(&mut self) {
+        // It has ended already where the test went well.
+        let _ = self.0.kill().and_then(|()| self.0.wait());
+    }
+}
+
+/// A node crashes while a job waits: the client, which still holds the data, submits again by itself.
+#[test]
+fn a_job_that_a_crash_lost_is_submitted_again_by_the_client() {
+    let mut node = Node::with(&Settings { slots: 1, ..Settings::default() });
+    let key = node.consumer().key().to_owned();
+    let cli = Cli::logged_in(&node, &key);
+    let blocking = text(&cli.write("loops.wasm", &wasm::loops()));
+    let wasm = text(&cli.write("cat.wasm", &wasm::cat()));
+    let data = text(&cli.write("data", b"still mine"));
+    let receipt = text(&cli.path("r.json"));
+    cli.run(["job", "submit", &blocking]).is(0);
+    let ran = std::thread::scope(|scope| {
+        let run = scope.spawn(|| cli.run(["job", "run", &wasm, "-i", &data, "--receipt", &receipt]));
+        let consumer = Consumer::new(&node, &key);
+        until("both jobs are there", 30, || {
+            let page: Page<Job> = consumer.get(paths::JOBS).json();
+            (page.items.len() == 2 && page.items[1].state == JobState::Running).then_some(())
+        });
+        drop(consumer);
+        node.crash();
+        node.start_again();
+        run.join().unwrap()
+    });
+    assert_eq!(ran.is(0).stdout, "still mine");
+    cli.run(["verify", &receipt]).is(0).says("attempt 2");
+}
+
 #[test]
 fn wrong_usage_is_told_apart() {
     let cli = Cli::default();
@@ -209,7 +284,7 @@ fn configuration_and_machine_are_checked() {
 fn a_receipt_of_a_job_submitted_elsewhere_says_so() {
     let node = Node::start();
     let consumer = node.consumer();
-    let ended = consumer.run(&Job::new(&wasm::nothing(), Input::default()));
+    let ended = consumer.run(&job::Job::new(&wasm::nothing(), Input::default()));
     let cli = Cli::logged_in(&node, consumer.key());
     let job = ended.view.job.to_string();
     cli.run(["job", "result", &job]).is(2).says("was not submitted from here");

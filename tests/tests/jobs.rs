@@ -1,4 +1,5 @@
 //! Good days: jobs that run, end, and leave what they should.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
 
 use decores_api::jobs::Job as JobView;
 use decores_api::{Page, paths};

@@ -1,17 +1,12 @@
 //! A plan is checked again, by the process that will act on it.
 
 use crate::config::LauncherConfig;
+use crate::job::Traces;
 use decores_sandbox::{HostCapabilities, IsolationPlan, Namespace, SwapState, UserPlan};
 
 /// Room that scratch and cgroup may have beyond the job's own limits.
 const OVERHEAD: u64 = 1 << 30;
 const MAX_TASKS: u32 = 64;
-
-/// What the launcher knows of a job that lives.
-pub(crate) struct LiveJob {
-    pub(crate) name: String,
-    pub(crate) uid: Option<u32>,
-}
 
 /// Refuses every plan that this launcher did not promise to carry out.
 ///
@@ -22,7 +17,7 @@ pub(crate) fn check(
     name: &str,
     host: &HostCapabilities,
     config: &LauncherConfig,
-    live: &[LiveJob],
+    live: &[&Traces],
 ) -> Result<(), String> {
     if plan.network {
         return Err("no engine has a network".to_owned());
@@ -45,7 +40,7 @@ fn check_user(
     plan: &IsolationPlan,
     host: &HostCapabilities,
     config: &LauncherConfig,
-    live: &[LiveJob],
+    live: &[&Traces],
 ) -> Result<(), String> {
     match plan.user {
         UserPlan::Shared if host.own_users => Err("an engine must not share the launcher's user".to_owned()),
@@ -156,11 +151,14 @@ mod tests {
         }
     }
 
+    fn live(name: &str, uid: u32) -> Traces {
+        Traces { name: name.to_owned(), uid: Some(uid), group: Some(17) }
+    }
+
     fn refused(change: impl FnOnce(&mut IsolationPlan)) -> String {
         let mut plan = plan();
         change(&mut plan);
-        let live = [LiveJob { name: "other".to_owned(), uid: Some(1000) }];
-        check(&plan, "job-1", &host(), &config(), &live).unwrap_err()
+        check(&plan, "job-1", &host(), &config(), &[&live("other", 1000)]).unwrap_err()
     }
 
     #[test]
@@ -200,10 +198,8 @@ mod tests {
 
     #[test]
     fn more_jobs_than_slots_and_the_same_attempt_twice_are_refused() {
-        let live = |name: &str, uid| LiveJob { name: name.to_owned(), uid: Some(uid) };
-        let full = [live("a", 1), live("b", 2)];
-        assert!(check(&plan(), "job-1", &host(), &config(), &full).unwrap_err().contains("slots"));
-        let twice = [live("job-1", 1)];
-        assert!(check(&plan(), "job-1", &host(), &config(), &twice).unwrap_err().contains("already"));
+        let (one, other, same) = (live("a", 1), live("b", 2), live("job-1", 1));
+        assert!(check(&plan(), "job-1", &host(), &config(), &[&one, &other]).unwrap_err().contains("slots"));
+        assert!(check(&plan(), "job-1", &host(), &config(), &[&same]).unwrap_err().contains("already"));
     }
 }

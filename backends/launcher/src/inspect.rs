@@ -9,11 +9,11 @@ use std::path::Path;
 
 /// Looks in `/proc`, in the control groups and at the jail's folder; believes no record of its own.
 pub(crate) fn inspect(name: &str, group: Option<i32>, cgroups: &Cgroups, jails: &Path) -> Leftovers {
-    let (cgroup, held) = cgroups.leftover(name);
+    let cgroup = cgroups.existing(name);
     let (in_group, mounts) = seen_by_processes(name);
     Leftovers {
-        processes: held || in_group || group.is_some_and(syscall::group_exists),
-        cgroup,
+        processes: cgroup.holds_any() || in_group || group.is_some_and(syscall::group_exists),
+        cgroup: cgroup.exists(),
         mounts,
         scratch: jails.join(name).exists(),
     }

@@ -1,82 +1,74 @@
 //! An attempt that lives.
 
-use crate::cgroup::{Cgroups, JobCgroup};
+use crate::cgroup::Cgroups;
 use crate::config::LauncherConfig;
+use crate::group::JobCgroup;
+use crate::jails;
 use crate::message::trace_name;
 use crate::spawn::{Spawned, Start, spawn};
 use crate::syscall;
 use decores_sandbox::protocol::{Exit, Given};
 use decores_sandbox::{IsolationPlan, Namespace, UserPlan};
 use decores_types::{Attempt, JobId};
-use std::fs;
-use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::fs::DirBuilderExt;
-use std::path::PathBuf;
+
+/// What an attempt may have left on the machine: enough to look for it and to remove it.
+#[derive(Debug)]
+pub(crate) struct Traces {
+    pub(crate) name: String,
+    pub(crate) uid: Option<u32>,
+    /// The process group, once there is one.
+    pub(crate) group: Option<i32>,
+}
 
 /// An engine that runs, and everything of it that must go when it ends.
 pub(crate) struct Job {
     pub(crate) job: JobId,
     pub(crate) attempt: Attempt,
-    pub(crate) name: String,
-    pub(crate) uid: Option<u32>,
-    pub(crate) pid: i32,
+    pub(crate) traces: Traces,
     pub(crate) deadline: u64,
+    pid: i32,
     own_pids: bool,
     late: bool,
     pidfd: OwnedFd,
     cgroup: Option<JobCgroup>,
-    folder: Option<PathBuf>,
 }
 
 impl Job {
     /// Starts the engine of a checked plan.
     ///
     /// # Errors
-    /// The step that failed; nothing is left then.
+    /// The step that failed. Nothing runs then; what else was made, the caller removes by its traces.
     pub(crate) fn start(
         plan: &IsolationPlan,
         fds: &[OwnedFd],
         config: &LauncherConfig,
         cgroups: &Cgroups,
     ) -> Result<(Self, Given), String> {
-        let name = trace_name(plan.job, plan.attempt);
+        let traces = Traces::of(plan);
         let engine = config.engine(plan.engine).ok_or("no program is known for this engine")?;
-        let cgroup = plan.cgroup.as_ref().map(|c| cgroups.create(&name, c)).transpose();
+        let folder = jails::make(&config.jails, &traces.name).map_err(|e| format!("making the jail's folder: {e}"))?;
+        let cgroup = plan.cgroup.as_ref().map(|c| cgroups.create(&traces.name, c)).transpose();
         let cgroup = cgroup.map_err(|e| format!("making the control group: {e}"))?;
-        let mounts = plan.namespaces.contains(&Namespace::Mount);
-        let folder = mounts.then(|| config.jails.join(&name));
-        let made =
-            folder.as_ref().map_or(Ok(()), |f| make_folder(f)).map_err(|e| format!("making the jail's folder: {e}"));
-        let place = folder.clone().unwrap_or_default();
-        let start = Start { plan, name: &name, engine, folder: &place, cgroup: cgroup.as_ref(), fds };
-        let spawned = made.and_then(|()| spawn(&start));
-        match spawned {
-            Ok(Spawned { pid, pidfd, given }) => {
-                let uid = match plan.user {
-                    UserPlan::Own { uid } => Some(uid),
-                    UserPlan::Shared => None,
-                };
-                let job = Self {
-                    job: plan.job,
-                    attempt: plan.attempt,
-                    name,
-                    uid,
-                    pid,
-                    deadline: syscall::monotonic_ms().saturating_add(plan.deadline_ms),
-                    own_pids: plan.namespaces.contains(&Namespace::Pid),
-                    late: false,
-                    pidfd,
-                    cgroup,
-                    folder,
-                };
-                Ok((job, given))
-            }
-            Err(why) => {
-                remove(cgroup.as_ref(), folder.as_ref());
-                Err(why)
-            }
-        }
+        let start = Start { plan, name: &traces.name, engine, folder: &folder, cgroup: cgroup.as_ref(), fds };
+        let Spawned { pid, pidfd, given } = spawn(&start)?;
+        let job = Self {
+            job: plan.job,
+            attempt: plan.attempt,
+            traces: Traces { group: Some(pid), ..traces },
+            deadline: syscall::monotonic_ms().saturating_add(plan.deadline_ms),
+            pid,
+            own_pids: plan.namespaces.contains(&Namespace::Pid),
+            late: false,
+            pidfd,
+            cgroup,
+        };
+        Ok((job, given))
+    }
+
+    /// The process id of the engine.
+    pub(crate) const fn pid(&self) -> i32 {
+        self.pid
     }
 
     /// Readable when the engine has ended.
@@ -107,8 +99,8 @@ impl Job {
         }
     }
 
-    /// Reaps the engine and removes everything that was made for it.
-    pub(crate) fn finish(self) -> (JobId, Attempt, Exit) {
+    /// Reaps the engine; what was made for it, the caller removes by its traces.
+    pub(crate) fn finish(self) -> (Exit, Traces) {
         let ended = syscall::reap(self.pid);
         self.kill_strays();
         if !self.own_pids {
@@ -118,7 +110,6 @@ impl Job {
         let cgroup = self.cgroup.as_ref();
         let out_of_memory = cgroup.is_some_and(JobCgroup::out_of_memory);
         let peak = cgroup.and_then(JobCgroup::peak_memory);
-        remove(cgroup, self.folder.as_ref());
         let status = ended.as_ref().map_or(0, |e| e.status);
         let exit = Exit {
             code: (ended.is_ok() && libc::WIFEXITED(status)).then(|| libc::WEXITSTATUS(status)),
@@ -128,20 +119,17 @@ impl Job {
             cpu_ms: ended.as_ref().map_or(0, |e| e.cpu_ms),
             memory_bytes: peak.unwrap_or_else(|| ended.as_ref().map_or(0, |e| e.memory_bytes)),
         };
-        (self.job, self.attempt, exit)
+        (exit, self.traces)
     }
 }
 
-fn make_folder(folder: &PathBuf) -> io::Result<()> {
-    fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)
-}
-
-/// What cannot be removed is found by the inspection that every wipe ends with.
-fn remove(cgroup: Option<&JobCgroup>, folder: Option<&PathBuf>) {
-    if let Some(cgroup) = cgroup {
-        let _ = cgroup.remove();
-    }
-    if let Some(folder) = folder {
-        let _ = fs::remove_dir(folder);
+impl Traces {
+    /// Those that an attempt under this plan makes.
+    pub(crate) fn of(plan: &IsolationPlan) -> Self {
+        let uid = match plan.user {
+            UserPlan::Own { uid } => Some(uid),
+            UserPlan::Shared => None,
+        };
+        Self { name: trace_name(plan.job, plan.attempt), uid, group: None }
     }
 }

@@ -1,7 +1,7 @@
 //! The launcher: a small process that starts engines in their sandbox.
 //!
 //! `decoresd` forks it before any thread and before any secret exists ([`Launcher::fork`]). It keeps
-//! root where the node was started as root, opens nothing, and serves five typed requests over a
+//! root where the node was started as root, opens nothing, and serves four typed requests over a
 //! socket: probe the machine, launch an engine under a plan, kill it, look for leftovers. A plan is
 //! checked again here, since the node's process speaks to the network and this one does not.
 //!
@@ -12,14 +12,17 @@
 //! ```
 //!
 //! Engines do not outlive the launcher (a parent-death signal ends them), and the launcher does not
-//! outlive the node: a closed socket ends every job and removes what was made for it.
+//! outlive the node: a closed socket ends every job and removes what was made for it. What could not be
+//! removed blocks the job's user id until it is gone; what a killed launcher left is removed at the next start.
 
 mod cgroup;
 mod check;
 mod config;
 mod error;
+mod group;
 mod handle;
 mod inspect;
+mod jails;
 mod job;
 mod message;
 mod probe;
@@ -27,6 +30,7 @@ mod root;
 mod serve;
 mod socket;
 mod spawn;
+mod swap;
 mod syscall;
 
 pub use config::LauncherConfig;

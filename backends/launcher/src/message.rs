@@ -64,3 +64,16 @@ pub struct Leftovers {
 pub(crate) fn trace_name(job: JobId, attempt: Attempt) -> String {
     format!("{job}-{attempt}")
 }
+
+/// The name of the traces of a trial, which this process makes.
+pub(crate) fn probe_name() -> String {
+    format!("probe-{}", std::process::id())
+}
+
+/// Whether [`trace_name`] or [`probe_name`] makes such names.
+pub(crate) fn is_trace_name(name: &str) -> bool {
+    name.rsplit_once('-').is_some_and(|(whose, number)| {
+        let known = whose == "probe" || JobId::parse(whose).is_ok();
+        known && number.parse().is_ok_and(|n: u32| n.to_string() == number)
+    })
+}

@@ -2,17 +2,33 @@
 
 use crate::cgroup::Cgroups;
 use crate::config::LauncherConfig;
+use crate::group::PATIENCE;
+use crate::jails;
+use crate::message::probe_name;
 use crate::root::Root;
+use crate::swap;
 use crate::syscall::{self, Side};
-use decores_sandbox::{HostCapabilities, Namespace, SwapState};
+use decores_sandbox::{HostCapabilities, Namespace};
 use std::fs;
-use std::path::Path;
+use std::io;
 
 const ALL: [Namespace; 6] =
     [Namespace::Cgroup, Namespace::Ipc, Namespace::Mount, Namespace::Net, Namespace::Pid, Namespace::Uts];
 
-/// Tries everything.
-pub(crate) fn probe(cgroups: &Cgroups, config: &LauncherConfig) -> HostCapabilities {
+/// Tries everything; without the folder that each attempt needs, nothing can be tried.
+///
+/// # Errors
+/// If that folder cannot be made.
+pub(crate) fn probe(cgroups: &Cgroups, config: &LauncherConfig) -> io::Result<HostCapabilities> {
+    let name = probe_name();
+    jails::make(&config.jails, &name)?;
+    let host = try_all(&name, cgroups, config);
+    // A trial's traces are nobody's; the next start removes what stays.
+    let _ = jails::remove(&config.jails, &name, cgroups, PATIENCE);
+    Ok(host)
+}
+
+fn try_all(name: &str, cgroups: &Cgroups, config: &LauncherConfig) -> HostCapabilities {
     let own_users = syscall::effective_uid() == 0 && in_child(0, || syscall::become_user(config.first_uid).is_ok());
     // Without root every other namespace needs a user namespace around it.
     let with_user = !own_users;
@@ -20,7 +36,7 @@ pub(crate) fn probe(cgroups: &Cgroups, config: &LauncherConfig) -> HostCapabilit
     let mut namespaces: Vec<Namespace> = ALL
         .into_iter()
         .filter(|kind| match kind {
-            Namespace::Mount => root_works(config, around, false),
+            Namespace::Mount => root_works(config, name, around, false),
             kind => in_child(around | syscall::namespace_flag(*kind), || true),
         })
         .collect();
@@ -29,15 +45,11 @@ pub(crate) fn probe(cgroups: &Cgroups, config: &LauncherConfig) -> HostCapabilit
     }
     namespaces.sort_unstable();
     let mount = namespaces.contains(&Namespace::Mount);
-    let cgroup = cgroups.usable();
-    let swap = match has_swap() {
-        false => SwapState::None,
-        true if cgroup.iter().any(|c| c == "memory") && cgroups.prevents_swap() => SwapState::Prevented,
-        true => SwapState::Possible,
-    };
+    let cgroup = cgroups.usable(name);
+    let swap = swap::state(|| cgroup.iter().any(|c| c == "memory") && cgroups.closes_swap(name));
     HostCapabilities {
         own_users,
-        tmpfs_noswap: mount && root_works(config, around, true),
+        tmpfs_noswap: mount && root_works(config, name, around, true),
         namespaces,
         cgroup,
         landlock_abi: syscall::landlock_abi(),
@@ -47,20 +59,14 @@ pub(crate) fn probe(cgroups: &Cgroups, config: &LauncherConfig) -> HostCapabilit
 }
 
 /// Builds a whole jail in a child, up to the point where the engine would start.
-fn root_works(config: &LauncherConfig, around: i32, noswap: bool) -> bool {
+fn root_works(config: &LauncherConfig, name: &str, around: i32, noswap: bool) -> bool {
     let Some((_, engine)) = config.engines.first() else { return false };
-    let name = format!("probe-{}", std::process::id());
-    let folder = config.jails.join(&name);
-    if fs::create_dir_all(&folder).is_err() {
-        return false;
-    }
+    let folder = config.jails.join(name);
     let (uid, gid) = (syscall::effective_uid(), syscall::effective_gid());
-    let entered = in_child(around | libc::CLONE_NEWNS, || {
-        let root = Root { name: &name, folder: &folder, engine, scratch_bytes: 1 << 20, noswap, uid, gid };
+    in_child(around | libc::CLONE_NEWNS, || {
+        let root = Root { name, folder: &folder, engine, scratch_bytes: 1 << 20, noswap, uid, gid };
         root.enter().is_ok()
-    });
-    let _ = fs::remove_dir(&folder);
-    entered
+    })
 }
 
 /// Whether `attempt` succeeds in a child with these namespaces.
@@ -82,9 +88,4 @@ fn in_child(namespaces: i32, attempt: impl FnOnce() -> bool) -> bool {
             mapped && ended.is_ok_and(|e| libc::WIFEXITED(e.status) && libc::WEXITSTATUS(e.status) == 0)
         }
     }
-}
-
-fn has_swap() -> bool {
-    // The first line is a heading.
-    fs::read_to_string(Path::new("/proc/swaps")).is_ok_and(|text| text.lines().count() > 1)
 }

@@ -1,17 +1,19 @@
 //! The launcher process: one thread, one loop.
 
 use crate::cgroup::Cgroups;
-use crate::check::{LiveJob, check};
+use crate::check::check;
 use crate::config::LauncherConfig;
+use crate::group::PATIENCE;
 use crate::inspect::inspect;
-use crate::job::Job;
-use crate::message::{Answer, Ask, Message, Request, trace_name};
+use crate::jails;
+use crate::job::{Job, Traces};
+use crate::message::{Answer, Ask, Leftovers, Message, Request, trace_name};
 use crate::probe;
 use crate::socket::Socket;
 use crate::syscall;
 use decores_sandbox::{HostCapabilities, IsolationPlan};
 use decores_types::{Attempt, JobId};
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 
@@ -23,12 +25,22 @@ const LAUNCH_FDS: usize = 5;
 /// Serves until the node is gone.
 pub(crate) fn serve(socket: Socket, config: LauncherConfig) {
     let cgroups = Cgroups::detect();
-    let mut server = Server { socket, config, cgroups, host: None, live: Vec::new(), ended: VecDeque::new() };
+    let _lock = jails::claim(&config.jails, &cgroups);
+    let mut server = Server {
+        socket,
+        config,
+        cgroups,
+        host: None,
+        live: Vec::new(),
+        ended: VecDeque::new(),
+        blocked: HashMap::new(),
+    };
     // Any end of the conversation is the end of every job.
     let _ = server.run();
     for job in std::mem::take(&mut server.live) {
         job.kill();
-        job.finish();
+        let (_, traces) = job.finish();
+        server.clear(traces);
     }
     server.cgroups.remove_folders();
 }
@@ -40,6 +52,8 @@ struct Server {
     host: Option<HostCapabilities>,
     live: Vec<Job>,
     ended: VecDeque<(String, i32)>,
+    /// User ids that are not given out, and the job that left something under each.
+    blocked: HashMap<u32, Traces>,
 }
 
 impl Server {
@@ -74,13 +88,42 @@ impl Server {
         let (ended, live) = std::mem::take(&mut self.live).into_iter().partition(|_| over.next() == Some(&true));
         self.live = live;
         for job in ended {
-            self.ended.push_back((job.name.clone(), job.pid));
+            let (job, attempt, (exit, traces)) = (job.job, job.attempt, job.finish());
+            self.clear(traces);
+            self.send(&Message::Exited { job, attempt, exit })?;
+        }
+        Ok(())
+    }
+
+    /// Removes what an attempt made; a user id under which something stays is not given out again.
+    fn clear(&mut self, traces: Traces) {
+        // Whether it worked, the machine tells.
+        let _ = jails::remove(&self.config.jails, &traces.name, &self.cgroups, PATIENCE);
+        if let Some(group) = traces.group {
+            self.ended.push_back((traces.name.clone(), group));
             if self.ended.len() > REMEMBERED {
                 self.ended.pop_front();
             }
-            let (job, attempt, exit) = job.finish();
-            self.send(&Message::Exited { job, attempt, exit })?;
         }
+        if let Some(uid) = traces.uid
+            && self.left_of(&traces.name, traces.group) != Leftovers::default()
+        {
+            self.blocked.insert(uid, traces);
+        }
+    }
+
+    fn left_of(&self, name: &str, group: Option<i32>) -> Leftovers {
+        inspect(name, group, &self.cgroups, &self.config.jails)
+    }
+
+    /// Refuses a user id whose former job has left something, after one more try to remove it.
+    fn check_blocked(&mut self, uid: u32) -> Result<(), String> {
+        let Some(former) = self.blocked.get(&uid) else { return Ok(()) };
+        let _ = jails::remove(&self.config.jails, &former.name, &self.cgroups, 1);
+        if self.left_of(&former.name, former.group) != Leftovers::default() {
+            return Err(format!("user {uid} still has something left of `{}`", former.name));
+        }
+        self.blocked.remove(&uid);
         Ok(())
     }
 
@@ -90,7 +133,7 @@ impl Server {
             return Err(io::Error::new(io::ErrorKind::InvalidData, "unknown request"));
         };
         let answer = match ask {
-            Ask::Probe => Answer::Probed(self.host()),
+            Ask::Probe => self.host().map_or_else(Answer::Failed, Answer::Probed),
             Ask::Launch(plan) => self.launch(&plan, fds),
             Ask::Kill { job, attempt } => self.kill(job, attempt),
             Ask::Inspect { job, attempt } => self.inspect(job, attempt),
@@ -98,29 +141,40 @@ impl Server {
         self.send(&Message::Reply { id, answer })
     }
 
-    fn host(&mut self) -> HostCapabilities {
-        let (cgroups, config) = (&self.cgroups, &self.config);
-        self.host.get_or_insert_with(|| probe::probe(cgroups, config)).clone()
+    fn host(&mut self) -> Result<HostCapabilities, String> {
+        if let Some(host) = &self.host {
+            return Ok(host.clone());
+        }
+        let host = probe::probe(&self.cgroups, &self.config).map_err(|e| format!("making a jail's folder: {e}"))?;
+        Ok(self.host.insert(host).clone())
     }
 
     fn launch(&mut self, plan: &IsolationPlan, fds: &[OwnedFd]) -> Answer {
-        let host = self.host();
-        let name = trace_name(plan.job, plan.attempt);
-        let live: Vec<LiveJob> = self.live.iter().map(|j| LiveJob { name: j.name.clone(), uid: j.uid }).collect();
-        if fds.len() != LAUNCH_FDS {
-            return Answer::Refused(format!("{LAUNCH_FDS} descriptors come with a launch, not {}", fds.len()));
-        }
-        if let Err(why) = check(plan, &name, &host, &self.config, &live) {
+        if let Err(why) = self.admit(plan, fds) {
             return Answer::Refused(why);
         }
         match Job::start(plan, fds, &self.config, &self.cgroups) {
             Ok((job, given)) => {
-                let pid = job.pid;
+                let pid = job.pid();
                 self.live.push(job);
                 Answer::Launched { pid, given }
             }
-            Err(why) => Answer::Failed(why),
+            Err(why) => {
+                self.clear(Traces::of(plan));
+                Answer::Failed(why)
+            }
         }
+    }
+
+    fn admit(&mut self, plan: &IsolationPlan, fds: &[OwnedFd]) -> Result<(), String> {
+        let host = self.host()?;
+        if fds.len() != LAUNCH_FDS {
+            return Err(format!("{LAUNCH_FDS} descriptors come with a launch, not {}", fds.len()));
+        }
+        let traces = Traces::of(plan);
+        let live: Vec<&Traces> = self.live.iter().map(|j| &j.traces).collect();
+        check(plan, &traces.name, &host, &self.config, &live)?;
+        traces.uid.map_or(Ok(()), |uid| self.check_blocked(uid))
     }
 
     fn kill(&self, job: JobId, attempt: Attempt) -> Answer {
@@ -135,9 +189,9 @@ impl Server {
 
     fn inspect(&self, job: JobId, attempt: Attempt) -> Answer {
         let name = trace_name(job, attempt);
-        let live = self.live.iter().find(|j| j.name == name).map(|j| j.pid);
+        let live = self.live.iter().find(|j| j.traces.name == name).map(Job::pid);
         let group = live.or_else(|| self.ended.iter().rev().find(|(n, _)| *n == name).map(|(_, pid)| *pid));
-        Answer::Inspected(inspect(&name, group, &self.cgroups, &self.config.jails))
+        Answer::Inspected(self.left_of(&name, group))
     }
 
     fn send(&self, message: &Message) -> io::Result<()> {

@@ -4,8 +4,9 @@
 //! but the exec, it says so and waits: the launcher reads back from the kernel what the child really
 //! has, and only then lets it go on.
 
-use crate::cgroup::JobCgroup;
+use crate::group::JobCgroup;
 use crate::root::{ENGINE, Root, SCRATCH_ARGUMENT};
+use crate::swap;
 use crate::syscall::{self, Side};
 use decores_sandbox::protocol::{FD_EVENTS, FD_JOB, FD_LOGS, FD_OUTPUT, FD_PAYLOAD, Given, Scratch};
 use decores_sandbox::{IsolationPlan, Namespace, UserPlan};
@@ -152,7 +153,7 @@ fn read_back(start: &Start<'_>, pid: i32) -> Result<Given, String> {
     if plan.scratch_noswap && scratch != Scratch::TmpfsNoswap {
         return Err("the scratch could be swapped".to_owned());
     }
-    Ok(Given { namespaces, own_user, cgroup, scratch })
+    Ok(Given { namespaces, own_user, cgroup, scratch, swap: swap::state_in(start.cgroup) })
 }
 
 fn has_namespace(pid: i32, kind: Namespace) -> bool {

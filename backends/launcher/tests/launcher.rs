@@ -21,17 +21,26 @@ use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{Read, Write};
 use std::os::fd::FromRawFd;
-use std::path::Path;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
 
 fn main() {
     if std::env::args().next().as_deref() == Some("/engine") {
         return engine();
     }
-    if std::env::args().nth(1).as_deref() == Some("doomed") {
-        return doomed(Path::new(&std::env::args_os().nth(2).unwrap()));
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
+        ["doomed", folder] => return doomed(Path::new(folder)),
+        ["unstartable", folder] => return unstartable(Path::new(folder)),
+        ["successor", folder, job] => return successor(Path::new(folder), JobId::parse(job).unwrap()),
+        _ => {}
     }
     let folder = tempfile::tempdir().unwrap();
-    let world = World::start_in(folder.path(), true);
+    let world = World::start_in(folder.path(), &std::env::current_exe().unwrap());
+    println!("host: {:?}", world.host);
+    if !world.host.own_users {
+        println!("not root: users of their own, control groups and foreign limits are not asserted");
+    }
     let cases: &[(&str, fn(&World))] = &[
         ("the engine finds nothing but what it needs", surroundings),
         ("an exit code is told", exit_code),
@@ -44,7 +53,9 @@ fn main() {
         ("a second launcher after threads is refused", threads),
         ("what does not run cannot be killed", kill_unknown),
         ("a node that dies leaves nothing", node_killed),
-        ("a launcher that dies takes its engines along", launcher_killed),
+        ("a user with leftovers is not given out", blocked_user),
+        ("a launch that fails late leaves nothing", fails_late),
+        ("a launcher that dies takes its engines along, and its successor cleans up", launcher_killed),
     ];
     for (name, case) in cases {
         println!("test {name} ...");
@@ -60,9 +71,9 @@ struct World {
 }
 
 impl World {
-    fn start_in(folder: &Path, print: bool) -> Self {
+    fn start_in(folder: &Path, engine: &Path) -> Self {
         let config = LauncherConfig {
-            engines: vec![(EngineKind::Wasm, std::env::current_exe().unwrap())],
+            engines: vec![(EngineKind::Wasm, engine.to_owned())],
             jails: folder.join("jails"),
             first_uid: SandboxConfig::default().first_uid + 100,
             slots: 2,
@@ -71,12 +82,6 @@ impl World {
         };
         let launcher = Launcher::fork(config.clone()).unwrap().connect().unwrap();
         let host = launcher.probe().unwrap();
-        if print {
-            println!("host: {host:?}");
-        }
-        if print && !host.own_users {
-            println!("not root: users of their own, control groups and foreign limits are not asserted");
-        }
         Self { launcher, host, config }
     }
 
@@ -106,6 +111,10 @@ impl World {
         }
     }
 
+    fn jail(&self, plan: &IsolationPlan) -> PathBuf {
+        self.config.jails.join(format!("{}-{}", plan.job, plan.attempt))
+    }
+
     fn has(&self, kind: Namespace) -> bool {
         self.host.namespaces.contains(&kind)
     }
@@ -129,6 +138,7 @@ impl World {
     fn run(&self, plan: &IsolationPlan, command: &str) -> (BTreeMap<String, String>, Exit) {
         let (launched, mut events) = self.start_job(plan, command).unwrap();
         assert_eq!(launched.given.namespaces, plan.namespaces);
+        assert_eq!(launched.given.swap, self.host.swap);
         let mut text = String::new();
         events.read_to_string(&mut text).unwrap();
         let exit = launched.exit.blocking_recv().unwrap();
@@ -196,8 +206,7 @@ fn killed(world: &World) {
     let left = world.launcher.inspect(plan.job, plan.attempt).unwrap();
     assert!(left.processes, "a job that lives is seen");
     assert_eq!(left.cgroup, plan.cgroup.is_some());
-    let mounts = world.has(Namespace::Mount);
-    assert_eq!((left.mounts, left.scratch), (mounts, mounts));
+    assert_eq!((left.mounts, left.scratch), (world.has(Namespace::Mount), true));
     world.launcher.kill(plan.job, plan.attempt).unwrap();
     let exit = launched.exit.blocking_recv().unwrap();
     assert_eq!((exit.code, exit.signal, exit.deadline), (None, Some(libc::SIGKILL), false));
@@ -319,7 +328,7 @@ fn node_killed(world: &World) {
 
 /// That node.
 fn doomed(folder: &Path) {
-    let world = World::start_in(folder, false);
+    let world = World::start_in(folder, &std::env::current_exe().unwrap());
     let plan = world.plan(1);
     let (launched, _events) = world.start_job(&plan, "hang").unwrap();
     println!("{} {}", launched.pid, plan.job);
@@ -337,24 +346,67 @@ fn launcher_killed(world: &World) {
     events.read_to_string(&mut String::new()).unwrap();
     assert!(launched.exit.blocking_recv().is_err(), "nobody can tell how it ended");
     assert!(matches!(world.launcher.probe(), Err(LaunchError::Ended | LaunchError::Socket(_))));
-    let name = format!("decores/{}-{}", plan.job, plan.attempt);
-    for mount in fs::read_to_string("/proc/self/mounts").unwrap().lines().filter(|l| l.contains(" cgroup")) {
-        remove_group(Path::new(mount.split(' ').nth(1).unwrap()), &name);
+    assert!(world.jail(&plan).exists(), "nobody was there to remove it");
+    let folder = world.config.jails.parent().unwrap().to_str().unwrap();
+    run_again(&["successor", folder, &plan.job.to_string()]);
+}
+
+/// The next launcher of that node.
+fn successor(folder: &Path, job: JobId) {
+    let world = World::start_in(folder, &std::env::current_exe().unwrap());
+    assert_eq!(world.launcher.inspect(job, Attempt(1)).unwrap(), Leftovers::default());
+    assert_eq!(fs::read_dir(&world.config.jails).unwrap().count(), 0);
+}
+
+fn blocked_user(world: &World) {
+    if !world.host.own_users {
+        println!("not root: not asserted");
+        return;
+    }
+    let first = world.plan(0);
+    let (launched, _events) = world.start_job(&first, "hang").unwrap();
+    let obstacle = world.jail(&first).join("x");
+    fs::write(&obstacle, "").unwrap();
+    world.launcher.kill(first.job, first.attempt).unwrap();
+    launched.exit.blocking_recv().unwrap();
+    assert!(world.launcher.inspect(first.job, first.attempt).unwrap().scratch);
+    match world.start_job(&world.plan(0), "exit") {
+        Err(LaunchError::Refused(why)) => assert!(why.contains("left"), "{why}"),
+        other => panic!("{other:?}"),
+    }
+    world.run(&world.plan(1), "exit");
+    fs::remove_file(obstacle).unwrap();
+    world.run(&world.plan(0), "exit");
+    world.assert_nothing_left(&first);
+}
+
+fn fails_late(_: &World) {
+    let folder = tempfile::tempdir().unwrap();
+    run_again(&["unstartable", folder.path().to_str().unwrap()]);
+}
+
+/// A node whose engine is no program, which shows only when all else is in place.
+fn unstartable(folder: &Path) {
+    let engine = folder.join("engine");
+    fs::write(&engine, "no program").unwrap();
+    fs::set_permissions(&engine, PermissionsExt::from_mode(0o755)).unwrap();
+    let world = World::start_in(folder, &engine);
+    // The second try shows that the first did not block the user.
+    for _ in 0..2 {
+        let plan = world.plan(0);
+        match world.start_job(&plan, "exit") {
+            Err(LaunchError::Failed(why)) => assert!(why.starts_with("starting the engine"), "{why}"),
+            other => panic!("{other:?}"),
+        }
+        world.assert_nothing_left(&plan);
+        assert_eq!(fs::read_dir(&world.config.jails).unwrap().count(), 0);
     }
 }
 
-fn remove_group(below: &Path, name: &str) {
-    for _ in 0..100 {
-        if !below.join(name).exists() || fs::remove_dir(below.join(name)).is_ok() {
-            break;
-        }
-        std::thread::sleep(std::time::Duration::from_millis(10));
-    }
-    for entry in fs::read_dir(below).into_iter().flatten().flatten() {
-        if entry.file_type().is_ok_and(|t| t.is_dir()) {
-            remove_group(&entry.path(), name);
-        }
-    }
+/// This very program, in another role; a launcher cannot be forked where threads are.
+fn run_again(arguments: &[&str]) {
+    let status = std::process::Command::new(std::env::current_exe().unwrap()).args(arguments).status().unwrap();
+    assert!(status.success(), "{arguments:?}");
 }
 
 /// What this program does as an engine.

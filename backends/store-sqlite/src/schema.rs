@@ -22,6 +22,7 @@ CREATE TABLE records (
     UNIQUE (tbl, id)
 ) STRICT;
 CREATE INDEX records_by_sequence ON records (tbl, sequence);
+CREATE INDEX records_by_state ON records (tbl, state, sequence);
 CREATE INDEX records_by_owner ON records (tbl, owner, sequence);
 CREATE TABLE log_entries (
     idx   INTEGER PRIMARY KEY CHECK (idx >= 0),

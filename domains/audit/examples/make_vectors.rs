@@ -68,11 +68,7 @@ fn text(file: &ReceiptFile) -> String {
 async fn good(v: &mut Vectors) {
     v.add("good-opened", 0, &[], "a job that ended well, with the consumer's opening", text(&opened().await));
     v.add("good-closed", 0, &[], "the same, as the node gives it out", text(&receipt_of(predicate()).await));
-    let mut never = predicate();
-    (never.result.state, never.result.reason) = (JobState::Failed, Reason::QueueExpired);
-    (never.program, never.input, never.output, never.result.exit, never.result.usage) = (None, None, None, None, None);
-    (never.protection, never.isolation, never.limits, never.times.started) = (None, None, None, None);
-    v.add("good-never-ran", 0, &[], "an attempt whose queue time ran out", text(&receipt_of(never).await));
+    v.add("good-never-ran", 0, &[], "an attempt whose queue time ran out", text(&receipt_of(never_ran()).await));
 }
 
 async fn encodings(v: &mut Vectors) {
@@ -265,7 +261,7 @@ async fn openings(v: &mut Vectors) {
 /// What a lying node could sign and log.
 async fn words(v: &mut Vectors) {
     type Lie = (&'static str, &'static [&'static str], &'static str, fn(&mut Predicate));
-    let lies: [Lie; 10] = [
+    let lies: [Lie; 13] = [
         ("lie-program", &["program"], "another program than the spec names", |p| p.program = p.output),
         ("lie-no-output", &["output"], "done, but no output", |p| p.output = None),
         ("lie-protection", &["protection"], "less protection than the spec asks for", |p| {
@@ -279,6 +275,14 @@ async fn words(v: &mut Vectors) {
         ("lie-limits", &["limits"], "other limits than the spec's", |p| p.limits.as_mut().unwrap().wall_ms += 1),
         ("lie-exit", &["result"], "completed, with exit code 1", |p| p.result.exit = Some(1)),
         ("lie-times", &["times"], "ended before it started", |p| p.times.ended = NOW),
+        ("wipe-one-check", &["wipe"], "one check, where an engine held six things", |p| p.wipe.checks.truncate(1)),
+        ("wipe-no-scratch", &["wipe"], "nobody looked at the scratch", |p| {
+            p.wipe.checks.remove(3);
+        }),
+        ("lie-exit-no-program", &["program"], "an exit code, but no program", |p| {
+            (p.result.state, p.result.reason, p.result.exit) = (JobState::Failed, Reason::ExitNonzero, Some(3));
+            p.program = None;
+        }),
         ("wipe-incomplete", &["wipe"], "a check of the wipe did not pass", |p| p.wipe.checks[1].passed = false),
     ];
     for (name, fails, why, lie) in lies {

@@ -64,6 +64,9 @@ pub enum Event {
     /// What an attempt held was destroyed, or not.
     #[serde(rename = "job.wiped")]
     JobWiped { job: JobId, attempt: Attempt, complete: bool, category: WipeCategory, checks: BTreeMap<Code, bool> },
+    /// An attempt's sealed output and logs were deleted.
+    #[serde(rename = "job.removed")]
+    JobRemoved { job: JobId, attempt: Attempt, reason: Code },
     /// An attempt ended; the entry commits to its receipt.
     #[serde(rename = "job.ended")]
     JobEnded { job: JobId, attempt: Attempt, state: JobState, reason: Reason, receipt: Commitment },

@@ -177,14 +177,6 @@ pub fn grow(fetch: &Fetch<'_>, head: Head, entries: &[Vec<u8>]) -> Result<Growth
     Ok(Growth { head: Head { size, root: Digest::from_bytes(root.0) }, tiles })
 }
 
-/// Checks that the tiles have this head.
-///
-/// # Errors
-/// If they do not.
-pub fn check_head(fetch: &Fetch<'_>, head: Head) -> Result<(), TreeError> {
-    rightmost(fetch, head).map(|_| ())
-}
-
 /// Runs `read` over hashes that are checked against the head. The tree must not be empty.
 pub(crate) fn with_hashes<T>(
     fetch: &Fetch<'_>,

@@ -37,7 +37,7 @@ pub struct Check {
     pub state: State,
     /// Why it matters.
     pub why: String,
-    /// The command that mends it, where one does.
+    /// The command that mends it, or where there is none, what would.
     pub mend: Option<String>,
 }
 
@@ -55,4 +55,11 @@ impl Check {
     fn new(id: &str, title: impl Into<String>, state: State, why: &str, mend: Option<&str>) -> Self {
         Self { id: id.to_owned(), title: title.into(), state, why: why.to_owned(), mend: mend.map(str::to_owned) }
     }
+}
+
+/// The command that boots the kernel with one more option.
+pub(crate) fn boot_with(option: &str) -> String {
+    let line = format!("GRUB_CMDLINE_LINUX=\"$GRUB_CMDLINE_LINUX {option}\"");
+    let file = option.split('=').next().unwrap_or(option);
+    format!("echo '{line}' | sudo tee /etc/default/grub.d/{file}.cfg && sudo update-grub && sudo reboot")
 }

@@ -29,7 +29,7 @@ pub struct Facts {
     pub root: RootPlace,
     /// The kernel's `core_pattern`.
     pub core_pattern: Option<String>,
-    /// Whether the kernel zeroes memory when it is freed.
+    /// Whether `init_on_free=1` stands on the kernel's command line; a default built into the kernel is not seen.
     pub init_on_free: Option<bool>,
     /// Whether processes may trace others of the same user (`yama/ptrace_scope`; 0 is yes).
     pub ptrace_scope: Option<u32>,

@@ -16,7 +16,7 @@ fn seccomp(facts: &Facts) -> Check {
     if facts.seccomp {
         return Check::ok("seccomp", "system call filters work", why);
     }
-    let mend = "use a kernel with CONFIG_SECCOMP_FILTER, or allow seccomp in the container this node runs in";
+    let mend = "no command; the kernel needs CONFIG_SECCOMP_FILTER, and a container the option `--security-opt seccomp=unconfined`";
     Check::bad("seccomp", "system call filters cannot be loaded", State::Missing, why, mend)
 }
 
@@ -25,12 +25,13 @@ fn landlock(facts: &Facts) -> Check {
     match facts.landlock_abi {
         6.. => Check::ok("landlock", format!("Landlock ABI {}", facts.landlock_abi), why),
         0 => {
-            let mend = "use Linux 6.12 or newer and boot with landlock in lsm=";
+            let mend = "printf 'GRUB_CMDLINE_LINUX=\"$GRUB_CMDLINE_LINUX lsm=landlock,%s\"\\n' \"$(cat /sys/kernel/security/lsm)\" | sudo tee /etc/default/grub.d/landlock.cfg && sudo update-grub && sudo reboot";
             Check::bad("landlock", "no Landlock", State::Missing, why, mend)
         }
         abi => {
             let title = format!("Landlock ABI {abi}: without networks or scopes that newer kernels have");
-            Check::bad("landlock", title, State::Weak, why, "use Linux 6.12 or newer")
+            let mend = "sudo apt update && sudo apt full-upgrade && sudo reboot (Linux 6.12 or newer: Debian 13, Ubuntu 25.04)";
+            Check::bad("landlock", title, State::Weak, why, mend)
         }
     }
 }
@@ -40,7 +41,7 @@ fn users(facts: &Facts) -> Check {
     if facts.own_users {
         return Check::ok("users", "each job has a user of its own", why);
     }
-    let mend = "start decoresd as root (sudo systemctl start decoresd): only its launcher keeps the right to set users";
+    let mend = "sudo decoresd run";
     Check::bad("users", "jobs share the node's user", State::Weak, why, mend)
 }
 
@@ -52,7 +53,7 @@ fn namespaces(facts: &Facts) -> Check {
         return Check::ok("namespaces", "each job has its own namespaces", why);
     }
     let state = if missing.len() == WANTED.len() { State::Missing } else { State::Weak };
-    let mend = "start decoresd as root, or allow user namespaces: sudo sysctl -w kernel.unprivileged_userns_clone=1 user.max_user_namespaces=10000 kernel.apparmor_restrict_unprivileged_userns=0";
+    let mend = "sudo decoresd run, or for user namespaces: sudo sysctl -e -w kernel.unprivileged_userns_clone=1 user.max_user_namespaces=10000 kernel.apparmor_restrict_unprivileged_userns=0";
     Check::bad("namespaces", format!("not available: {}", missing.join(", ")), state, why, mend)
 }
 
@@ -64,6 +65,6 @@ fn cgroup(facts: &Facts) -> Check {
         return Check::ok("cgroup", "control groups limit memory, processes and processor", why);
     }
     let state = if missing.contains(&"memory") { State::Missing } else { State::Weak };
-    let mend = "start decoresd as root, or under systemd with Delegate=cpu memory pids";
+    let mend = "sudo decoresd run (in a container also: --privileged, for a writable /sys/fs/cgroup)";
     Check::bad("cgroup", format!("no limits for: {}", missing.join(", ")), state, why, mend)
 }

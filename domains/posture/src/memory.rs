@@ -1,6 +1,6 @@
 //! What keeps job data and keys from disks.
 
-use crate::check::{Check, State};
+use crate::check::{Check, State, boot_with};
 use crate::facts::{Facts, SwapFact};
 
 pub(crate) fn checks(facts: &Facts) -> Vec<Check> {
@@ -17,7 +17,7 @@ fn swap(facts: &Facts) -> Check {
             "job data can be swapped to a disk",
             State::Weak,
             why,
-            "sudo swapoff -a (and remove swap from /etc/fstab)",
+            r"sudo swapoff -a && sudo sed -i '/\sswap\s/s/^#*/#/' /etc/fstab",
         ),
     }
 }
@@ -27,7 +27,7 @@ fn scratch(facts: &Facts) -> Check {
     if facts.tmpfs_noswap || facts.swap == SwapFact::None {
         return Check::ok("scratch", "the scratch never reaches a disk", why);
     }
-    let mend = "use Linux 6.4 or newer and start decoresd as root, or: sudo swapoff -a";
+    let mend = "sudo swapoff -a (or Linux 6.4 or newer, and: sudo decoresd run)";
     Check::bad("scratch", "the scratch may be swapped", State::Weak, why, mend)
 }
 
@@ -44,8 +44,12 @@ fn core_dumps(facts: &Facts) -> Option<Check> {
 fn freed(facts: &Facts) -> Option<Check> {
     let why = "without it, memory that a job gave back keeps its content until it is used again";
     if facts.init_on_free? {
-        return Some(Check::ok("init-on-free", "the kernel zeroes freed memory", why));
+        return Some(Check::ok(
+            "init-on-free",
+            "the kernel zeroes freed memory: init_on_free=1 is on its command line",
+            why,
+        ));
     }
-    let mend = "add init_on_free=1 to GRUB_CMDLINE_LINUX in /etc/default/grub, then: sudo update-grub && sudo reboot";
-    Some(Check::bad("init-on-free", "the kernel does not zero freed memory", State::Weak, why, mend))
+    let title = "init_on_free=1 is not seen on the kernel's command line";
+    Some(Check::bad("init-on-free", title, State::Weak, why, &boot_with("init_on_free=1")))
 }

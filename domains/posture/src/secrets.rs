@@ -1,6 +1,6 @@
 //! Where keys lie.
 
-use crate::check::{Check, State};
+use crate::check::{Check, State, boot_with};
 use crate::facts::{Facts, RootPlace};
 
 pub(crate) fn checks(facts: &Facts) -> Vec<Check> {
@@ -13,7 +13,7 @@ fn root(facts: &Facts) -> Check {
         RootPlace::Passphrase => Check::ok("root", "the keystore's root comes from a passphrase", why),
         RootPlace::Credential => Check::ok("root", "the keystore's root is a systemd credential", why),
         RootPlace::BesideData => {
-            let mend = "start the node with a passphrase, or with a systemd credential: systemd-creds encrypt, then LoadCredentialEncrypted= in the unit";
+            let mend = "set keys.root in config.toml before the first start (a new home); an existing home cannot change its root by command yet";
             Check::bad("root", "the keystore's root lies beside the data", State::Weak, why, mend)
         }
     }
@@ -24,8 +24,8 @@ fn arena(facts: &Facts) -> Check {
     if facts.secret_memory {
         return Check::ok("secret-memory", "secrets lie in memfd_secret", why);
     }
-    let mend = "use Linux 6.5 or newer, or boot with secretmem.enable=1";
-    Check::bad("secret-memory", "secrets lie in locked, but ordinary memory", State::Weak, why, mend)
+    let title = "secrets lie in locked, but ordinary memory";
+    Check::bad("secret-memory", title, State::Weak, why, &boot_with("secretmem.enable=1"))
 }
 
 fn memlock(facts: &Facts) -> Option<Check> {
@@ -35,7 +35,9 @@ fn memlock(facts: &Facts) -> Option<Check> {
         return Some(Check::ok("memlock", "enough memory may be locked", why));
     }
     let title = format!("only {limit} bytes may be locked, {} are needed", facts.arena_bytes);
-    Some(Check::bad("memlock", title, State::Missing, why, "set LimitMEMLOCK=16M in the unit, or: ulimit -l 16384"))
+    let mend =
+        format!("sudo prlimit --pid $$ --memlock={0}:{0}, then start the node from this shell", facts.arena_bytes);
+    Some(Check::bad("memlock", title, State::Missing, why, &mend))
 }
 
 fn tracing(facts: &Facts) -> Option<Check> {
@@ -109,7 +111,9 @@ mod tests {
         for (id, state, change) in cases {
             let check = found(id, change);
             assert_eq!(check.state, state, "{id}");
-            assert!(check.mend.is_some() && !check.why.is_empty(), "{id}");
+            assert!(!check.why.is_empty(), "{id}");
+            let mend = check.mend.unwrap();
+            assert!(mend.contains("sudo ") || ["seccomp", "root"].contains(&id), "{id}: {mend}");
         }
     }
 

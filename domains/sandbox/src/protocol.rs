@@ -14,7 +14,7 @@
 //!
 //! The last event is [`EngineEvent::Finished`]; an engine that ends without it is lost.
 
-use crate::host::Namespace;
+use crate::host::{Namespace, SwapState};
 use decores_types::{Attempt, Commitment, ConsumerId, Digest, JobId, JobSpec, KeyId, Reason};
 use serde::{Deserialize, Serialize};
 
@@ -129,6 +129,8 @@ pub struct Given {
     pub cgroup: Vec<String>,
     /// What the scratch is.
     pub scratch: Scratch,
+    /// Whether its pages could reach a swap device when it started.
+    pub swap: SwapState,
 }
 
 /// What a scratch is made of.
@@ -159,4 +161,78 @@ pub struct Exit {
     pub cpu_ms: u64,
     /// Peak memory of the whole engine, in bytes.
     pub memory_bytes: u64,
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+    use super::*;
+    use decores_types::canonical;
+
+    const LOCKED: &str = r#"{"event":"locked","engine":"wasm 1","seccomp":true,"landlockAbi":7,"secrets":"mlock"}"#;
+
+    /// Reads an event as the node does.
+    fn event(line: &str) -> Option<EngineEvent> {
+        canonical::from_json(line.as_bytes(), MAX_EVENT).ok()
+    }
+
+    #[test]
+    fn every_event_fits_one_line_and_comes_back() {
+        let commitment = Some(Commitment::from_bytes([255; 32]));
+        let finished = Finished {
+            reason: Reason::EngineLost,
+            exit: Some(i32::MIN),
+            program: commitment,
+            input: commitment,
+            output: commitment,
+            logs: commitment,
+            wall_ms: canonical::MAX_INTEGER,
+            compile_ms: canonical::MAX_INTEGER,
+            memory_bytes: canonical::MAX_INTEGER,
+        };
+        for said in [
+            event(LOCKED).unwrap(),
+            EngineEvent::Compiling,
+            EngineEvent::Started { compile_ms: 1 },
+            EngineEvent::Sealing,
+            EngineEvent::Finished(Box::new(finished)),
+        ] {
+            let line = canonical::to_vec(&said).unwrap();
+            assert!(line.len() < MAX_EVENT && !line.contains(&b'\n'), "{said:?}");
+            assert_eq!(event(std::str::from_utf8(&line).unwrap()), Some(said));
+        }
+    }
+
+    #[test]
+    fn an_event_beyond_the_limit_is_refused() {
+        let with_engine = |length: usize| LOCKED.replace("wasm 1", &"x".repeat(length));
+        assert!(event(&with_engine(MAX_EVENT - LOCKED.len())).is_some());
+        assert_eq!(event(&with_engine(MAX_EVENT)), None);
+    }
+
+    #[test]
+    fn what_is_no_event_is_refused() {
+        for line in [
+            "",
+            "locked",
+            r#"{"event":"unlocked"}"#,
+            r#"{"event":"Compiling"}"#,
+            r#"{"compileMs":1}"#,
+            r#"{"event":"started"}"#,
+            r#"{"event":"started","compileMs":-1}"#,
+            r#"{"event":"started","compileMs":1,"also":2}"#,
+            r#"{"event":"finished","reason":"because"}"#,
+        ] {
+            assert_eq!(event(line), None, "{line}");
+        }
+    }
+
+    #[test]
+    fn a_lock_told_twice_in_one_line_is_refused() {
+        assert!(event(LOCKED).is_some());
+        assert_eq!(event(&format!("{LOCKED}{LOCKED}")), None);
+        assert_eq!(event(&LOCKED.replace(r#""seccomp":true"#, r#""seccomp":false,"seccomp":true"#)), None);
+        assert_eq!(event(&LOCKED.replace(r#"{"#, r#"{"event":"compiling","#)), None);
+        assert_eq!(event(&LOCKED.replace(r#","seccomp":true"#, "")), None, "what holds it must be said");
+    }
 }

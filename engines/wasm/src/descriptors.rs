@@ -142,6 +142,7 @@ pub(crate) enum Pump {
 pub(crate) struct KernelRandom;
 
 impl Random for KernelRandom {
+    #[expect(clippy::disallowed_methods, reason = "the engine is a process of its own; this is its `Random`")]
     fn fill(&self, out: &mut [u8]) {
         let mut done = 0;
         while let Some(rest) = out.get_mut(done..).filter(|r| !r.is_empty()) {

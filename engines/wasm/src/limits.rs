@@ -71,6 +71,7 @@ pub(crate) fn now() -> std::time::Instant {
 }
 
 /// Milliseconds since `start`.
+#[expect(clippy::disallowed_methods, reason = "durations of the engine's own work, for its report")]
 pub(crate) fn since(start: std::time::Instant) -> u64 {
     u64::try_from(start.elapsed().as_millis()).unwrap_or(u64::MAX)
 }

@@ -38,7 +38,6 @@ async fn poll<T: Send + 'static>(
         && let Some(Extern::Memory(memory)) = caller.get_export("memory")
         && let Some((user_data, span)) = plain_sleep(&memory, &caller, subscriptions)
     {
-        #[expect(clippy::disallowed_methods, reason = "the guest's own sleep, under its time limit")]
         tokio::time::sleep(span).await;
         let mut event = [0; EVENT];
         if let Some(place) = event.get_mut(..8) {

@@ -48,12 +48,27 @@ pub fn init(default: &str, format: Format) {
     };
 }
 
-/// `error: …` with its causes, an empty line, and `hint: …` if there is one.
+/// Text from outside as one line that cannot steer a terminal: control characters, and those that turn the direction
+/// of writing, are shown as escapes such as `\u{1b}`.
+pub fn plain(text: &str) -> String {
+    let mut shown = String::with_capacity(text.len());
+    for c in text.chars() {
+        if steers(c) { shown.extend(c.escape_default()) } else { shown.push(c) }
+    }
+    shown
+}
+
+/// Whether a terminal does something else with this character than show it.
+pub fn steers(c: char) -> bool {
+    c.is_control() || matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
+/// `error: …` with its causes, an empty line, and `hint: …` if there is one; both [`plain`].
 pub fn render_error(error: &dyn Error, hint: Option<&str>) -> String {
-    let mut text = format!("error: {}\n", decores_types::chain(error));
+    let mut text = format!("error: {}\n", plain(&decores_types::chain(error)));
     if let Some(hint) = hint {
         // Writing to a string cannot fail.
-        let _ = write!(text, "\nhint: {hint}\n");
+        let _ = write!(text, "\nhint: {}\n", plain(hint));
     }
     text
 }
@@ -65,12 +80,12 @@ pub fn print_error(error: &dyn Error, hint: Option<&str>) {
 
 /// Prints `warning: …` on standard error; a closed standard error is ignored.
 pub fn warn(message: &str) {
-    let _ = writeln!(std::io::stderr(), "warning: {message}");
+    let _ = writeln!(std::io::stderr(), "warning: {}", plain(message));
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{Format, render_error};
+    use super::{Format, plain, render_error};
     use std::fmt;
 
     #[derive(Debug)]
@@ -93,6 +108,16 @@ mod tests {
         let Err(cause) = "x".parse::<u16>() else { return };
         let text = render_error(&Outer(cause), Some("give a number"));
         assert_eq!(text, "error: failed to read the port: invalid digit found in string\n\nhint: give a number\n");
+    }
+
+    #[test]
+    fn what_would_steer_a_terminal_is_escaped() {
+        let outside = "a\u{1b}[2J\u{9b}1A\u{7f}\r\n\tb \u{202e}txt\u{2066}\u{2069}";
+        let shown = r"a\u{1b}[2J\u{9b}1A\u{7f}\r\n\tb \u{202e}txt\u{2066}\u{2069}";
+        assert_eq!(plain(outside), shown);
+        assert_eq!(plain("größer: 3 µs — ok, 日本語"), "größer: 3 µs — ok, 日本語");
+        let error = std::io::Error::other(outside);
+        assert_eq!(render_error(&error, Some(outside)), format!("error: {shown}\n\nhint: {shown}\n"));
     }
 
     #[test]

@@ -6,6 +6,7 @@ use crate::table::Table;
 use crate::{output, units};
 use clap::{Args, Subcommand, ValueEnum};
 use decores_api::admin::{ApiKey, ApiKeyRequest};
+use decores_telemetry::plain;
 use decores_types::ApiKeyId;
 use std::time::Duration;
 
@@ -57,7 +58,7 @@ impl ApiKeyCommand {
                     output::json(&made)?;
                     return Ok(Exit::Done);
                 }
-                output::line(&made.api_key)?;
+                output::line(plain(&made.api_key))?;
                 output::note(format!("{} until {}; it is not shown again", made.record.id, made.record.expires));
             }
             Self::List => {

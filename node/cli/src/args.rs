@@ -32,7 +32,7 @@ enum Command {
         command: daemon::ConfigCommand,
     },
     /// Pin a node's identity and keep an API key for it
-    #[command(after_help = "Example: decores login https://127.0.0.1:7443 --identity key_0123…")]
+    #[command(after_help = "Example: decores login https://127.0.0.1:7443 --identity key_0123… --api-key - < key-file")]
     Login(login::Login),
     /// Say what the node is doing
     #[command(after_help = "Example: decores status --json")]

@@ -45,6 +45,7 @@ pub(crate) enum ConfigCommand {
 
 impl Up {
     pub(crate) fn run(self, context: &Context) -> Result<Exit, Failure> {
+        no_json("up", context)?;
         let mut args = common("run", context, self.config);
         args.extend(self.listen.into_iter().flat_map(|a| ["--listen".into(), a.to_string().into()]));
         args.extend(self.name.into_iter().flat_map(|n| ["--name".into(), n.into()]));
@@ -54,13 +55,16 @@ impl Up {
 
 impl Doctor {
     pub(crate) fn run(self, context: &Context) -> Result<Exit, Failure> {
-        exec(common("doctor", context, self.config))
+        let mut args = common("doctor", context, self.config);
+        args.extend(context.json.then(|| "--json".into()));
+        exec(args)
     }
 }
 
 impl ConfigCommand {
     pub(crate) fn run(self, context: &Context) -> Result<Exit, Failure> {
         let Self::Check { file } = self;
+        no_json("config check", context)?;
         exec(common("config-check", context, file))
     }
 }
@@ -68,8 +72,15 @@ impl ConfigCommand {
 fn common(command: &str, context: &Context, config: Option<PathBuf>) -> Vec<OsString> {
     let mut args = vec![command.into(), "--home".into(), context.home.root().join("node").into_os_string()];
     args.extend(config.into_iter().flat_map(|file| ["--config".into(), file.into_os_string()]));
-    args.extend(context.json.then(|| "--json".into()));
     args
+}
+
+/// Refuses what would have no effect.
+fn no_json(command: &str, context: &Context) -> Result<(), Failure> {
+    match context.json {
+        true => Err(Failure::usage(format!("`decores {command}` has no JSON to print")).hint("leave --json away")),
+        false => Ok(()),
+    }
 }
 
 /// Becomes the node's program; returns only if that fails.
@@ -95,6 +106,13 @@ mod tests {
     fn flags_are_passed_on_under_the_nodes_folder() {
         let context = Context { home: Home::new("/h".into()), json: true, url: None, api_key: None };
         let args = common("run", &context, Some("c.toml".into()));
-        assert_eq!(args, ["run", "--home", "/h/node", "--config", "c.toml", "--json"]);
+        assert_eq!(args, ["run", "--home", "/h/node", "--config", "c.toml"]);
+    }
+
+    #[test]
+    fn json_where_there_is_none_is_refused() {
+        let context = |json| Context { home: Home::new("/h".into()), json, url: None, api_key: None };
+        assert!(no_json("up", &context(true)).is_err());
+        assert!(no_json("up", &context(false)).is_ok());
     }
 }

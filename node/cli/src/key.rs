@@ -5,6 +5,7 @@ use crate::failure::{Exit, Failure};
 use crate::output;
 use crate::table::Table;
 use clap::Subcommand;
+use decores_telemetry::plain;
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum KeyCommand {
@@ -22,6 +23,7 @@ impl KeyCommand {
             output::json(&keys)?;
             return Ok(Exit::Done);
         }
+        let root = block_on(async { Ok(client.status().await?) })?.root_source;
         let mut table = Table::new(&["key", "purpose", "epoch", "algorithm", "state", "place", "created"]);
         for key in keys {
             table.row([
@@ -35,6 +37,7 @@ impl KeyCommand {
             ]);
         }
         table.print()?;
+        output::note(format!("the root that wraps them: {}", plain(&root)));
         Ok(Exit::Done)
     }
 }

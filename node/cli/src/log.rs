@@ -4,10 +4,11 @@ use crate::context::{Context, block_on};
 use crate::failure::{Exit, Failure};
 use crate::output;
 use crate::progress;
-use crate::table::{Table, plain};
+use crate::table::Table;
 use clap::Subcommand;
 use decores_api::log::LogEntry;
 use decores_client::{Client, files};
+use decores_telemetry::plain;
 use serde_json::{Value, json};
 use std::path::PathBuf;
 
@@ -68,7 +69,7 @@ async fn head(context: &Context, client: &Client) -> Result<(), Failure> {
     if context.json {
         return output::json(&json!({"origin": checkpoint.origin, "size": checkpoint.size, "root": checkpoint.root}));
     }
-    output::bytes(&note)
+    output::text(&note)
 }
 
 async fn tail(context: &Context, client: &Client, lines: u64) -> Result<(), Failure> {
@@ -91,7 +92,7 @@ fn rest(document: &Value) -> String {
     let members = document.get("entry").and_then(Value::as_object).into_iter().flatten();
     let members = members.filter(|(name, _)| !matches!(name.as_str(), "v" | "time" | "type"));
     let shown = members.map(|(name, value)| match value {
-        Value::String(text) => format!("{name}={}", plain(text)),
+        Value::String(text) => format!("{name}={text}"),
         other => format!("{name}={other}"),
     });
     shown.collect::<Vec<_>>().join(" ")
@@ -114,11 +115,20 @@ async fn prove(context: &Context, client: &Client, index: u64, out: Option<PathB
     let key = client.log_key(&context.trust(None)?)?;
     let entry = entry(client, index).await?;
     let (checkpoint, proof) = client.proof(&key, index, &entry.entry.0).await?;
-    match out {
-        Some(path) => files::replace(&path, files::ORDINARY, &proof)?,
-        None => output::bytes(&proof)?,
+    if let Some(path) = &out {
+        files::replace(path, files::ORDINARY, &proof)?;
     }
-    output::note(format!("entry {index} stands in {} of {} entries", checkpoint.origin, checkpoint.size));
+    if context.json {
+        let proof = String::from_utf8_lossy(&proof);
+        let (origin, size, root) = (&checkpoint.origin, checkpoint.size, checkpoint.root);
+        return output::json(
+            &json!({"index": index, "entry": entry.entry, "origin": origin, "size": size, "root": root, "proof": proof}),
+        );
+    }
+    if out.is_none() {
+        output::text(&proof)?;
+    }
+    output::note(format!("entry {index} stands in {} of {} entries", plain(&checkpoint.origin), checkpoint.size));
     Ok(())
 }
 

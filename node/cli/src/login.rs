@@ -3,7 +3,7 @@
 use crate::context::{Context, block_on};
 use crate::failure::{Exit, Failure};
 use crate::output;
-use crate::table::{Table, plain};
+use crate::table::Table;
 use clap::Args;
 use console::Term;
 use decores_audit::trust::TrustedNode;
@@ -20,7 +20,8 @@ pub(crate) struct Login {
     /// The identity it must have, as its owner told you
     #[arg(long, value_name = "KEY_ID")]
     identity: Option<KeyId>,
-    /// Your API key; `-` reads it from standard input [default: DECORES_API_KEY, else asks]
+    /// Your API key. Give `-`, which reads it from standard input: others on this machine can see arguments
+    /// [default: DECORES_API_KEY, else asks]
     #[arg(long, value_name = "KEY")]
     api_key: Option<String>,
     /// Also write the trust file here
@@ -141,7 +142,7 @@ fn trusted(card: &NodeCard) -> Result<TrustedNode, Failure> {
 
 fn show(card: &NodeCard) {
     let statement = card.statement();
-    let mut table = Table::new(&["node", &plain(&statement.name)]);
+    let mut table = Table::new(&["node", &statement.name]);
     for (name, value) in [
         ("url", card.url().as_str()),
         ("identity", &statement.identity.to_string()),

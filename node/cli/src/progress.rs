@@ -1,9 +1,9 @@
 //! What a person sees while something takes time; plain lines where nobody watches.
 
 use crate::output;
-use crate::table::plain;
 use crate::units::size;
 use decores_client::Progress;
+use decores_telemetry::plain;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::cell::Cell;
 use std::time::Duration;
@@ -87,5 +87,48 @@ impl Count {
 
     pub(crate) fn clear(&self) {
         self.0.finish_and_clear();
+    }
+}
+
+/// More bytes than this are worth a line where nobody watches.
+const LARGE: u64 = 64 << 20;
+
+/// Counts bytes to an unknown number.
+#[derive(Clone)]
+pub(crate) struct Bytes {
+    what: &'static str,
+    bar: Option<ProgressBar>,
+    done: u64,
+}
+
+impl Bytes {
+    pub(crate) fn new(what: &'static str) -> Self {
+        let bar = console::user_attended_stderr().then(|| {
+            let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
+            if let Ok(style) = ProgressStyle::with_template("{spinner} {msg}: {binary_bytes} ({elapsed})") {
+                bar.set_style(style);
+            }
+            bar.set_message(what);
+            bar
+        });
+        Self { what, bar, done: 0 }
+    }
+
+    pub(crate) fn add(&mut self, n: u64) {
+        let before = self.done;
+        self.done = before.saturating_add(n);
+        match &self.bar {
+            Some(bar) => bar.set_position(self.done),
+            None if before <= LARGE && self.done > LARGE => {
+                output::note(format!("{}: more than {}", self.what, size(LARGE)));
+            }
+            None => {}
+        }
+    }
+
+    pub(crate) fn clear(&self) {
+        if let Some(bar) = &self.bar {
+            bar.finish_and_clear();
+        }
     }
 }

@@ -3,7 +3,7 @@
 use crate::context::{Context, block_on};
 use crate::failure::{Exit, Failure};
 use crate::output;
-use crate::table::{Table, plain};
+use crate::table::Table;
 
 pub(crate) fn run(context: &Context) -> Result<Exit, Failure> {
     let client = context.client()?;
@@ -13,7 +13,7 @@ pub(crate) fn run(context: &Context) -> Result<Exit, Failure> {
         return Ok(Exit::Done);
     }
     let insecure = if status.insecure.is_empty() { "none".to_owned() } else { status.insecure.join(", ") };
-    let mut table = Table::new(&["node", &plain(&status.name)]);
+    let mut table = Table::new(&["node", &status.name]);
     for (name, value) in [
         ("url", client.login().url.to_string()),
         ("identity", status.identity.to_string()),

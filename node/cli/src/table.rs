@@ -1,6 +1,7 @@
 //! Aligned columns; readable without colour.
 
 use console::Style;
+use decores_telemetry::plain;
 
 /// A cell: its text, and how it looks on a terminal.
 #[derive(Clone, Debug)]
@@ -21,7 +22,7 @@ impl<T: Into<String>> From<T> for Cell {
     }
 }
 
-/// Rows under a heading; the last column may be of any length.
+/// Rows under a heading; the last column may be of any length. Shown as [`plain`] text.
 #[derive(Clone, Debug)]
 pub(crate) struct Table {
     rows: Vec<Vec<Cell>>,
@@ -66,11 +67,6 @@ impl Table {
     }
 }
 
-/// Text from a node cannot steer the terminal.
-pub(crate) fn plain(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -94,9 +90,9 @@ mod tests {
     }
 
     #[test]
-    fn control_characters_from_outside_are_replaced() {
+    fn control_characters_from_outside_are_escaped() {
         let mut table = Table::new(&["name"]);
-        table.row(["a\u{1b}[2Jb\nc".into()]);
-        assert_eq!(table.render(false), "name\na\u{fffd}[2Jb\u{fffd}c\n");
+        table.row(["a\u{1b}[2Jb\n\u{202e}c".into()]);
+        assert_eq!(table.render(false), "name\na\\u{1b}[2Jb\\n\\u{202e}c\n");
     }
 }

@@ -3,13 +3,15 @@
 use crate::context::Context;
 use crate::failure::{Exit, Failure};
 use crate::output;
-use crate::table::{Cell, Table, plain};
+use crate::progress::Bytes;
+use crate::table::{Cell, Table};
 use clap::Args;
 use console::Style;
 use decores_audit::receipt::MAX_RECEIPT;
 use decores_audit::verify::{OutputEvidence, Report, Require, Status, Verdict};
 use decores_client::{Source, input, output as folder};
-use decores_types::bundle::File;
+use decores_telemetry::plain;
+use decores_types::bundle::{File, Item};
 use std::path::{Path, PathBuf};
 
 #[derive(Debug, Args)]
@@ -50,15 +52,23 @@ impl Verify {
 fn evidence(path: &Path) -> Result<OutputEvidence, Failure> {
     let is_folder = std::fs::metadata(path).map_err(|e| Failure::file("read", path, e))?.is_dir();
     if !is_folder {
-        return Ok(OutputEvidence { stdout: Source::File(path.to_owned()).measure()?, files: Vec::new() });
+        let stdout = measure(&Source::File(path.to_owned()))?;
+        return Ok(OutputEvidence { stdout, files: Vec::new() });
     }
-    let stdout = Source::File(path.join(folder::STDOUT)).measure()?;
+    let stdout = measure(&Source::File(path.join(folder::STDOUT)))?;
     let mut files = Vec::new();
     for (path, source) in input::folder(&path.join(folder::FILES))? {
-        let item = source.measure()?;
+        let item = measure(&source)?;
         files.push(File { path, sha256: item.sha256, size: item.size });
     }
     Ok(OutputEvidence { stdout, files })
+}
+
+fn measure(source: &Source) -> Result<Item, Failure> {
+    let mut progress = Bytes::new("reading the output");
+    let item = source.measure(&mut |n| progress.add(n));
+    progress.clear();
+    Ok(item?)
 }
 
 /// One line per claim.

@@ -47,6 +47,14 @@ pub enum ClientError {
         /// How long we waited.
         seconds: u64,
     },
+    /// A job that never ends.
+    #[error("{job} should have ended within {seconds} seconds, and has not; we wait no longer")]
+    Overdue {
+        /// Which.
+        job: decores_types::JobId,
+        /// How long we waited.
+        seconds: u64,
+    },
     /// The node said no.
     #[error("the node answered {}: {}", .problem.status, .problem.detail)]
     Problem {
@@ -142,7 +150,7 @@ impl ClientError {
                 ErrorKind::Usage
             }
             Self::Unreachable { source, .. } if is_certificate(source) => ErrorKind::Refused,
-            Self::Unreachable { .. } | Self::Timeout { .. } => ErrorKind::Unreachable,
+            Self::Unreachable { .. } | Self::Timeout { .. } | Self::Overdue { .. } => ErrorKind::Unreachable,
             Self::Problem { problem, .. } => kind_of(problem.code),
             Self::Refused { .. } | Self::Mismatch(_) | Self::Exposed(_) => ErrorKind::Refused,
             Self::Status { status } => kind_of_status(*status),
@@ -169,6 +177,7 @@ impl ClientError {
             Self::Problem { problem, .. } => return problem.hint.clone().or_else(|| hint_of(problem.code)),
             Self::NoLogin(_) => "log in first: decores login URL",
             Self::Exposed(path) => return Some(format!("chmod 600 {}", path.display())),
+            Self::Overdue { .. } => "ask the node's operator; `decores job cancel` gives it up",
             Self::Changed(_) => "submit again when nothing writes to it",
             _ => return None,
         };

@@ -69,12 +69,13 @@ impl Source {
         }
     }
 
-    /// Reads it once, for its size and digest. Blocks.
-    pub fn measure(&self) -> Result<Item, ClientError> {
+    /// Reads it once, for its size and digest; tells `read` of every piece. Blocks.
+    pub fn measure(&self, read: &mut dyn FnMut(u64)) -> Result<Item, ClientError> {
         let (mut hasher, mut size) = (Hasher::new(), 0_u64);
         self.each(|bytes| {
             hasher.update(bytes);
             size = size.saturating_add(bytes.len() as u64);
+            read(bytes.len() as u64);
             Ok(())
         })?;
         Ok(Item { sha256: hasher.finish().into(), size })
@@ -149,21 +150,21 @@ pub struct Prepared {
 }
 
 impl JobInput {
-    /// Reads everything once. Blocks.
-    pub fn prepare(self) -> Result<Prepared, ClientError> {
+    /// Reads everything once; tells `read` how many bytes each piece has. Blocks.
+    pub fn prepare(self, read: &mut dyn FnMut(u64)) -> Result<Prepared, ClientError> {
         if self.files.len() > MAX_FILES {
             return Err(ClientError::Input(format!("{} input files are more than {MAX_FILES}", self.files.len())));
         }
-        let program_item = self.program.measure()?;
+        let program_item = self.program.measure(read)?;
         if program_item.size == 0 || program_item.size > MAX_PROGRAM {
             let text = format!("the program {} is empty or larger than {} MiB", self.program.name(), MAX_PROGRAM >> 20);
             return Err(ClientError::Input(text));
         }
-        let stdin = self.stdin.measure()?;
+        let stdin = self.stdin.measure(read)?;
         let mut files = Vec::with_capacity(self.files.len());
         let mut contents = vec![self.stdin];
         for (path, source) in self.files {
-            let Item { sha256, size } = source.measure()?;
+            let Item { sha256, size } = source.measure(read)?;
             files.push(BundleFile { path, sha256, size });
             contents.push(source);
         }
@@ -237,7 +238,9 @@ mod tests {
 
     #[test]
     fn the_bundle_has_the_size_that_was_announced() {
-        let prepared = input(bytes("hello")).prepare().unwrap();
+        let mut read = 0;
+        let prepared = input(bytes("hello")).prepare(&mut |n| read += n).unwrap();
+        assert_eq!(read, "wasm".len() as u64 + "hello".len() as u64 + "file".len() as u64);
         let mut sent = Vec::new();
         prepared
             .read_input(|b| {
@@ -256,7 +259,7 @@ mod tests {
         let path = folder.path().join("data");
         for after in ["hellO", "hell", "hello!"] {
             std::fs::write(&path, "hello").unwrap();
-            let prepared = input(Source::File(path.clone())).prepare().unwrap();
+            let prepared = input(Source::File(path.clone())).prepare(&mut |_| {}).unwrap();
             std::fs::write(&path, after).unwrap();
             assert!(matches!(prepared.read_input(|_| Ok(())), Err(ClientError::Changed(_))), "{after}");
         }
@@ -290,8 +293,8 @@ mod tests {
 
     #[test]
     fn an_empty_program_and_a_folder_are_refused() {
-        assert!(JobInput { program: Source::empty(), ..input(bytes("")) }.prepare().is_err());
+        assert!(JobInput { program: Source::empty(), ..input(bytes("")) }.prepare(&mut |_| {}).is_err());
         let folder = tempfile::tempdir().unwrap();
-        assert!(input(Source::File(folder.path().to_owned())).prepare().is_err());
+        assert!(input(Source::File(folder.path().to_owned())).prepare(&mut |_| {}).is_err());
     }
 }

@@ -2,10 +2,12 @@
 
 use crate::client::Client;
 use crate::connection::{path, pause};
-use crate::{ClientError, JobRecord};
+use crate::{ClientError, JobRecord, Output};
+use decores_api::jobs::Job;
 use decores_api::paths;
+use decores_audit::receipt::Predicate;
 use decores_audit::receipt::{MAX_RECEIPT, Opening, Receipt};
-use decores_audit::verify::{Report, Require, verify};
+use decores_audit::verify::{Claim, Report, Require, Status, verify};
 use decores_audit::{Trust, receipt::ReceiptError};
 use decores_types::JobId;
 use std::time::Duration;
@@ -23,6 +25,13 @@ pub struct JobReceipt {
     pub report: Report,
 }
 
+impl JobReceipt {
+    /// Whether the node signed it and its log holds it: then it answers for what stands in it, good or bad.
+    pub fn is_authentic(&self) -> bool {
+        is_authentic(&self.report)
+    }
+}
+
 impl Client {
     /// The trust file of this home.
     pub fn trust(&self) -> Result<Trust, ClientError> {
@@ -31,38 +40,70 @@ impl Client {
         Trust::parse(&bytes).map_err(|source| ClientError::Damaged { path, source: Box::new(source) })
     }
 
-    /// Fetches a job's receipt, waiting until its entry stands in the log, verifies it with `trust`
-    /// and adds what opens its commitments.
-    pub async fn receipt(&self, job: JobId, trust: &Trust, require: &[Require]) -> Result<JobReceipt, ClientError> {
-        self.wait_for_receipt(job).await?;
-        let bytes = self.connection.get_bytes(&path(paths::JOB_RECEIPT, "{job}", &job), MAX_RECEIPT as u64).await?;
-        let mut receipt = Receipt::parse(&bytes).map_err(refused)?;
-        let predicate = receipt.predicate();
-        let ours = (predicate.node.identity, predicate.job, predicate.consumer);
-        if ours != (self.login.identity, job, self.login.consumer) {
-            return Err(ClientError::Mismatch("the receipt: it is of another node, job or consumer".to_owned()));
+    /// Fetches the receipt of a job that has ended, waiting until its entry stands in the log, verifies it with
+    /// `trust` and adds what opens its commitments.
+    ///
+    /// `job` is what the node showed us, unsigned, and `output` what it gave us: refused where the receipt says
+    /// something else. An output that fits is remembered, and opens the receipt from then on.
+    pub async fn receipt(
+        &self,
+        job: &Job,
+        output: Option<&Output>,
+        trust: &Trust,
+        require: &[Require],
+    ) -> Result<JobReceipt, ClientError> {
+        if !job.state.is_final() {
+            let text = format!("{} has not ended: it is {} ({})", job.job, job.state, job.explanation);
+            return Err(ClientError::Input(text));
         }
-        if let Some(record) = self.home.job(job)? {
-            if predicate.spec != record.spec {
-                return Err(ClientError::Mismatch("the receipt: it is of another spec than we sent".to_owned()));
+        self.wait_for_receipt(job.job).await?;
+        let path = path(paths::JOB_RECEIPT, "{job}", &job.job);
+        let bytes = self.connection.get_bytes(&path, MAX_RECEIPT as u64).await?;
+        let mut receipt = Receipt::parse(&bytes).map_err(refused)?;
+        self.check_ours(receipt.predicate(), job)?;
+        let mut record = self.home.job(job.job)?;
+        if let Some(record) = &mut record {
+            if receipt.predicate().spec != record.spec {
+                return Err(mismatch("it is of another spec than we sent"));
             }
-            receipt.file.opening = Some(opening(&record)?);
+            if let Some(output) = output {
+                if receipt.predicate().output != Some(output.commitment()) {
+                    return Err(mismatch("it is of another output than the node gave us"));
+                }
+                record.output = Some(output.manifest().clone());
+            }
+            receipt.file.opening = Some(opening(record)?);
         }
         let bytes = receipt.file.to_bytes().map_err(refused)?;
         let report = verify(&bytes, trust, None, require)
             .map_err(|e| ClientError::Refused { what: "the receipt".to_owned(), source: Box::new(e) })?;
+        if let (Some(record), Some(_), true) = (&record, output, is_authentic(&report)) {
+            self.home.save_job(record)?;
+        }
         Ok(JobReceipt { bytes, report })
+    }
+
+    /// Refuses a receipt of something else, or one that contradicts what the node showed without signing it.
+    fn check_ours(&self, receipt: &Predicate, job: &Job) -> Result<(), ClientError> {
+        if (receipt.node.identity, receipt.consumer) != (self.login.identity, self.login.consumer) {
+            return Err(mismatch("it is of another node or consumer"));
+        }
+        if (receipt.job, receipt.attempt) != (job.job, job.attempt) {
+            return Err(mismatch(&format!("it is of {}, attempt {}", receipt.job, receipt.attempt)));
+        }
+        let (told, signed) = ((job.state, job.reason), (receipt.result.state, receipt.result.reason));
+        if told != signed {
+            let text =
+                format!("the node told us `{}` for `{}`, and signed `{}` for `{}`", told.0, told.1, signed.0, signed.1);
+            return Err(mismatch(&text));
+        }
+        Ok(())
     }
 
     async fn wait_for_receipt(&self, job: JobId) -> Result<(), ClientError> {
         for _ in 0..ASK_TIMES {
-            let state = self.job(job).await?;
-            if state.receipt {
+            if self.job(job).await?.receipt {
                 return Ok(());
-            }
-            if !state.state.is_final() {
-                let text = format!("{job} has not ended: it is {} ({})", state.state, state.explanation);
-                return Err(ClientError::Input(text));
             }
             pause(ASK_EVERY).await;
         }
@@ -73,6 +114,14 @@ impl Client {
 /// An output that was never opened here is left out: its commitment stays closed.
 fn opening(record: &JobRecord) -> Result<Opening, ClientError> {
     Ok(Opening::new(&record.commitment_key()?, record.program.0, record.input.0, record.output.clone()))
+}
+
+fn is_authentic(report: &Report) -> bool {
+    [Claim::Issuer, Claim::Log, Claim::Commitment].iter().all(|claim| report.status(*claim) == Status::Holds)
+}
+
+fn mismatch(what: &str) -> ClientError {
+    ClientError::Mismatch(format!("the receipt: {what}"))
 }
 
 fn refused(source: ReceiptError) -> ClientError {

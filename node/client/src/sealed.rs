@@ -8,7 +8,7 @@ use decores_api::paths;
 use decores_keys::payload::{Head, ResultBinding, SectionKey, SectionKind, StreamOpener, expect_end, sealed_len};
 use decores_types::bundle::{Item, MAX_FILES, MAX_MANIFEST, Manifest, OutputManifest, PRELUDE, RelPath, manifest_len};
 use decores_types::digest::Hasher;
-use decores_types::{Attempt, JobId};
+use decores_types::{Attempt, Commitment, CommitmentKey, JobId};
 use reqwest::Method;
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom, Write};
@@ -31,12 +31,18 @@ pub type Take<'a> = dyn FnMut(Part<'_>, &mut dyn Read) -> Result<(), ClientError
 pub struct Output {
     section: Section,
     manifest: OutputManifest,
+    commitment: Commitment,
 }
 
 impl Output {
     /// What it holds.
     pub const fn manifest(&self) -> &OutputManifest {
         &self.manifest
+    }
+
+    /// What an honest receipt of the job commits to.
+    pub(crate) const fn commitment(&self) -> Commitment {
+        self.commitment
     }
 
     /// Hands on each part, in order. Blocks.
@@ -53,7 +59,7 @@ impl Output {
     }
 
     /// Opens everything once, compares each part with its digest, and refuses what follows.
-    fn check(section: Section) -> Result<Self, ClientError> {
+    fn check(section: Section, key: &CommitmentKey) -> Result<Self, ClientError> {
         let mut opener = section.open()?;
         let manifest = read_manifest(&mut opener)?;
         for (part, item) in parts(&manifest) {
@@ -65,7 +71,8 @@ impl Output {
             }
         }
         end(opener)?;
-        Ok(Self { section, manifest })
+        let digest = manifest.digest().map_err(|e| opening("read the output", e))?;
+        Ok(Self { section, manifest, commitment: key.commit("output", &digest) })
     }
 }
 
@@ -76,22 +83,23 @@ impl std::fmt::Debug for Output {
 }
 
 impl Client {
-    /// Fetches and opens a job's output, and remembers its manifest for the receipt.
-    pub async fn output(&self, job: JobId) -> Result<Output, ClientError> {
-        let mut record = self.record(job)?;
+    /// Fetches and opens a job's output; tells `got` how many bytes each piece has.
+    ///
+    /// Whoever knows the output key can seal to it: only [`Client::receipt`] tells whether this is what the node
+    /// answers for.
+    pub async fn output(&self, job: JobId, got: &mut (dyn FnMut(u64) + Send)) -> Result<Output, ClientError> {
+        let record = self.record(job)?;
         let max = record.spec.limits.output_bytes.saturating_add((MAX_MANIFEST + PRELUDE + MAX_FILES) as u64);
-        let section = self.fetch(&record, job, SectionKind::Output, max).await?;
-        let output = blocking(move || Output::check(section)).await?;
-        record.output = Some(output.manifest.clone());
-        self.home.save_job(&record)?;
-        Ok(output)
+        let section = self.fetch(&record, job, SectionKind::Output, max, got).await?;
+        let key = record.commitment_key()?;
+        blocking(move || Output::check(section, &key)).await
     }
 
     /// Fetches and opens what the program wrote to its standard error.
     pub async fn logs(&self, job: JobId) -> Result<Vec<u8>, ClientError> {
         let record = self.record(job)?;
         let max = record.spec.limits.log_bytes;
-        let section = self.fetch(&record, job, SectionKind::Logs, max).await?;
+        let section = self.fetch(&record, job, SectionKind::Logs, max, &mut |_| {}).await?;
         blocking(move || {
             let mut opener = section.open()?;
             let mut logs = Vec::new();
@@ -103,7 +111,14 @@ impl Client {
     }
 
     /// Fetches a sealed section into a nameless file and opens its key. `max` is the most plaintext there may be.
-    async fn fetch(&self, record: &JobRecord, job: JobId, kind: SectionKind, max: u64) -> Result<Section, ClientError> {
+    async fn fetch(
+        &self,
+        record: &JobRecord,
+        job: JobId,
+        kind: SectionKind,
+        max: u64,
+        got: &mut (dyn FnMut(u64) + Send),
+    ) -> Result<Section, ClientError> {
         let attempt = self.job(job).await?.attempt;
         let template = if kind == SectionKind::Logs { paths::JOB_LOGS } else { paths::JOB_RESULT };
         let request = self.connection.request(Method::GET, &path(template, "{job}", &job));
@@ -118,6 +133,7 @@ impl Client {
                 return Err(ClientError::TooLarge { max });
             }
             file.write_all(&chunk).map_err(failed("write", &target))?;
+            got(chunk.len() as u64);
         }
         let binding = self.result_binding(record, job, attempt)?;
         let key = record.output_key()?;

@@ -1,6 +1,6 @@
 //! A node that is not what it says: what the client refuses before it believes or sends anything.
 //!
-//! Each case is a small TLS server that answers one prepared text to every request.
+//! Each case is a small TLS server that answers one prepared text to every request, or one to each path.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
 
@@ -23,6 +23,14 @@ struct Fake {
 }
 
 async fn fake(versions: &[&'static SupportedProtocolVersion], answer: String) -> Fake {
+    serve(versions, Arc::new(move |_| answer.clone().into_bytes())).await
+}
+
+/// `route` answers a request's path, query included.
+async fn serve(
+    versions: &[&'static SupportedProtocolVersion],
+    route: Arc<dyn Fn(&str) -> Vec<u8> + Send + Sync>,
+) -> Fake {
     let mut params = CertificateParams::new(Vec::new()).unwrap();
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     let issuer = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
@@ -42,13 +50,14 @@ async fn fake(versions: &[&'static SupportedProtocolVersion], answer: String) ->
     let (acceptor, notes) = (TlsAcceptor::from(Arc::new(config)), Arc::clone(&heard));
     tokio::spawn(async move {
         while let Ok((socket, _)) = listener.accept().await {
-            let (acceptor, notes, answer) = (acceptor.clone(), Arc::clone(&notes), answer.clone());
+            let (acceptor, notes, route) = (acceptor.clone(), Arc::clone(&notes), Arc::clone(&route));
             tokio::spawn(async move {
                 let Ok(mut tls) = acceptor.accept(socket).await else { return };
                 let mut buffer = [0; 4096];
                 let read = tls.read(&mut buffer).await.unwrap_or(0);
                 notes.lock().unwrap().extend(buffer.iter().take(read));
-                let _ = tls.write_all(answer.as_bytes()).await;
+                let request = String::from_utf8_lossy(buffer.get(..read).unwrap_or_default()).into_owned();
+                let _ = tls.write_all(&route(request.split(' ').nth(1).unwrap_or_default())).await;
                 let _ = tls.shutdown().await;
             });
         }

@@ -1,24 +1,33 @@
 //! Running one engine: start it, feed it, listen to it, end it.
+//!
+//! The engine is told its job, and given the key that opens it, only after it has said how it is locked
+//! in. What it says is believed only as far as it can be; see [`is_credible`].
 
 use crate::life::{Live, Verdict, cancellation, enter};
 use crate::node::Node;
 use crate::records::EngineRow;
 use crate::slots::Slot;
-use decores_blobs::BlobWriter;
+use decores_blobs::{BlobError, BlobWriter};
 use decores_launcher::{EngineDescriptors, Launched};
 use decores_sandbox::plan::{IsolationPlan, plan};
-use decores_sandbox::protocol::{EngineEvent, EngineJob, Exit, Finished, MAX_EVENT, Scratch};
-use decores_types::{JobSpec, JobState, Reason, canonical, chain};
+use decores_sandbox::protocol::{EngineEvent, EngineJob, Exit, Finished, Locked, MAX_EVENT, Scratch};
+use decores_types::{JobState, Limits, Reason, canonical, chain};
 use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream as StdStream;
 use std::sync::Arc;
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::UnixStream;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 
 /// Where the jail shows the scratch.
 const SCRATCH: &str = "/scratch";
+/// Events of one engine that are read: it has five to say.
+const MAX_EVENTS: u64 = 16;
+/// Room for a sealed file's head, its manifest and its chunks' tags, beside its plaintext.
+const SEALED_OVERHEAD: u64 = 4 << 20;
+
+type Failure = Box<dyn std::error::Error + Send + Sync>;
 
 /// What came of an attempt, before the wipe.
 pub(crate) struct Attempted {
@@ -29,7 +38,7 @@ pub(crate) struct Attempted {
 }
 
 impl Attempted {
-    /// An attempt whose engine never started.
+    /// An attempt that no engine said anything of.
     pub(crate) const fn never(verdict: Verdict, slot: Option<Slot>) -> Self {
         Self { verdict, slot, finished: None, exit: None }
     }
@@ -42,46 +51,77 @@ pub(crate) async fn run(
     slot: Slot,
     cancelled: &mut watch::Receiver<Option<Reason>>,
 ) -> Attempted {
-    enter(node, &mut live.held, JobState::Attesting, Reason::NotRequired).await;
-    let record = &live.held.row.record;
-    let planned =
-        plan(record.job, record.attempt(), &live.held.row.spec, &node.host, &node.config.sandbox, slot.number());
-    let plan = match planned {
-        Ok(plan) => plan,
-        Err(refusal) => return Attempted::never(Verdict::of(refusal.reason()), Some(slot)),
-    };
-    enter(node, &mut live.held, JobState::Starting, Reason::SlotFree).await;
-    let mut attempted = Attempted::never(Verdict::of(Reason::EngineLost), Some(slot));
-    let (launched, ends) = match launch(node, &plan).await {
-        Ok(started) => started,
-        Err(error) => {
-            tracing::error!(job = %plan.job, error = chain(&*error), "failed to start an engine");
-            return attempted;
-        }
-    };
-    live.held.row.engine = Some(EngineRow { plan: plan.clone(), given: launched.given.clone(), locked: None });
-    let stopped = {
-        let session = converse(node, live, &plan, ends.job, ends.events, &mut attempted.finished);
-        tokio::pin!(session);
-        tokio::select! {
-            result = &mut session => {
-                if let Err(error) = result {
-                    tracing::warn!(job = %plan.job, error = chain(&error), "an engine's session broke off");
-                }
-                None
+    let lost = Attempted::never(Verdict::of(Reason::EngineLost), Some(slot));
+    match start(node, live, lost.slot.as_ref()).await {
+        Err(verdict) => Attempted { verdict, ..lost },
+        Ok((plan, launched, ends)) => attend(node, live, &plan, launched, ends, cancelled, lost).await,
+    }
+}
+
+/// Plans and launches. The plan is written before there is an engine, so that a restart knows what to look for.
+async fn start(
+    node: &Arc<Node>,
+    live: &mut Live,
+    slot: Option<&Slot>,
+) -> Result<(IsolationPlan, Launched, Ends), Verdict> {
+    let lost = Verdict::of(Reason::EngineLost);
+    enter(node, &mut live.held, JobState::Attesting, Reason::NotRequired).await.map_err(|_| lost)?;
+    let (record, spec) = (&live.held.row.record, &live.held.row.spec);
+    let number = slot.map_or(0, Slot::number);
+    let plan = plan(record.job, record.attempt(), spec, &node.host, &node.config.sandbox, number)
+        .map_err(|refusal| Verdict::of(refusal.reason()))?;
+    live.held.row.engine = Some(EngineRow { plan: plan.clone(), given: None, locked: None });
+    enter(node, &mut live.held, JobState::Starting, Reason::SlotFree).await.map_err(|_| lost)?;
+    let (launched, ends) = launch(node, &plan).await.map_err(|error| {
+        tracing::error!(job = %plan.job, error = chain(&*error), "failed to start an engine");
+        lost
+    })?;
+    if let Some(engine) = &mut live.held.row.engine {
+        engine.given = Some(launched.given.clone());
+    }
+    Ok((plan, launched, ends))
+}
+
+/// Listens until the engine has finished, is gone, or is to stop; then ends it.
+async fn attend(
+    node: &Arc<Node>,
+    live: &mut Live,
+    plan: &IsolationPlan,
+    launched: Launched,
+    ends: Ends,
+    cancelled: &mut watch::Receiver<Option<Reason>>,
+    mut attempted: Attempted,
+) -> Attempted {
+    let Ends { job, events, output, logs } = ends;
+    // A task of its own reads, so that a cancellation never cuts a write to the store in half.
+    let (sender, mut heard) = mpsc::channel(1);
+    let listener = tokio::spawn(listen(events, sender));
+    let mut job = Some(job);
+    let stopped = loop {
+        let event = tokio::select! {
+            event = heard.recv() => event,
+            reason = cancellation(cancelled) => break Some(reason),
+        };
+        let Some(event) = event else { break None };
+        match hear(node, live, plan, event, &mut job).await {
+            Ok(None) => {}
+            Ok(Some(finished)) => {
+                attempted.finished = Some(finished);
+                break None;
             }
-            reason = cancellation(cancelled) => Some(reason),
+            Err(error) => {
+                tracing::warn!(job = %plan.job, error = chain(&*error), "an engine is not listened to any more");
+                break None;
+            }
         }
     };
+    listener.abort();
     // Whatever it said: when the session is over the engine has nothing left to do.
-    end(node, &plan).await;
-    let exit = launched.exit.await;
-    attempted.exit = exit.ok();
-    let locked = live.held.row.engine.as_ref().is_some_and(|engine| engine.locked.is_some());
-    // An engine that never closed its jail, or contradicts itself or the spec, is not believed.
-    attempted.finished = attempted.finished.filter(|finished| locked && is_credible(finished, &live.held.row.spec));
+    end(node, plan).await;
+    attempted.exit = launched.exit.await.ok();
+    attempted.finished = attempted.finished.filter(|finished| is_credible(finished, live, plan));
     attempted.verdict = judge(stopped, attempted.finished.as_ref(), attempted.exit.as_ref());
-    keep(node, live, &attempted.verdict, attempted.finished.as_ref(), ends.output, ends.logs);
+    keep(node, live, &attempted, output, logs).await;
     attempted
 }
 
@@ -103,9 +143,7 @@ struct Ends {
     logs: BlobWriter,
 }
 
-type LaunchFailure = Box<dyn std::error::Error + Send + Sync>;
-
-async fn launch(node: &Node, plan: &IsolationPlan) -> Result<(Launched, Ends), LaunchFailure> {
+async fn launch(node: &Node, plan: &IsolationPlan) -> Result<(Launched, Ends), Failure> {
     let names = crate::blobs::names(plan.job, plan.attempt)?;
     let (job, job_end) = StdStream::pair()?;
     let (events, events_end) = StdStream::pair()?;
@@ -127,46 +165,65 @@ async fn launch(node: &Node, plan: &IsolationPlan) -> Result<(Launched, Ends), L
     Ok((launched, Ends { job: UnixStream::from_std(job)?, events: UnixStream::from_std(events)?, output, logs }))
 }
 
-/// Tells the engine its job and listens until it has finished or gone.
-async fn converse(
-    node: &Node,
-    live: &mut Live,
-    plan: &IsolationPlan,
-    mut job: UnixStream,
-    events: UnixStream,
-    finished: &mut Option<Finished>,
-) -> io::Result<()> {
-    let mut lines = BufReader::new(events.take(64 * MAX_EVENT as u64));
-    tell(live, plan, &mut job).await?;
+/// Reads an engine's events and passes them on, until it ends or says what is no event.
+async fn listen(events: UnixStream, heard: mpsc::Sender<EngineEvent>) -> io::Result<()> {
+    let mut lines = BufReader::new(events.take(MAX_EVENTS * MAX_EVENT as u64));
     loop {
         let mut line = Vec::new();
-        let read = (&mut lines).take(MAX_EVENT as u64 + 1).read_until(b'\n', &mut line).await?;
+        let read = (&mut lines).take(MAX_EVENT as u64).read_until(b'\n', &mut line).await?;
         if read == 0 {
             return Ok(());
         }
         let event = canonical::from_json(line.trim_ascii_end(), MAX_EVENT).map_err(io::Error::other)?;
-        match event {
-            EngineEvent::Locked(locked) => {
-                if let Some(engine) = &mut live.held.row.engine {
-                    engine.locked = Some(locked);
-                }
-            }
-            EngineEvent::Compiling => {
-                tracing::debug!(job = %plan.job, "compiling");
-            }
-            EngineEvent::Started { .. } => enter(node, &mut live.held, JobState::Running, Reason::Started).await,
-            EngineEvent::Sealing => enter(node, &mut live.held, JobState::Sealing, Reason::ProgramEnded).await,
-            EngineEvent::Finished(end) => {
-                *finished = Some(*end);
-                return Ok(());
-            }
+        if heard.send(event).await.is_err() {
+            return Ok(());
         }
     }
 }
 
-async fn tell(live: &Live, plan: &IsolationPlan, job: &mut UnixStream) -> io::Result<()> {
+/// Acts on one event; gives back the last one. An event out of turn ends the session.
+async fn hear(
+    node: &Node,
+    live: &mut Live,
+    plan: &IsolationPlan,
+    event: EngineEvent,
+    job: &mut Option<UnixStream>,
+) -> Result<Option<Finished>, Failure> {
+    match event {
+        EngineEvent::Locked(locked) => {
+            let job = job.take().ok_or("it was locked in twice")?;
+            check_locked(node, &locked)?;
+            if let Some(engine) = &mut live.held.row.engine {
+                engine.locked = Some(locked);
+            }
+            // Durable before the engine can open anything: a receipt after a crash says how it was held.
+            node.write_job(&mut live.held, Vec::new()).await?;
+            tell(live, plan, job).await?;
+        }
+        _ if job.is_some() => return Err("it spoke before it was locked in".into()),
+        EngineEvent::Compiling => tracing::debug!(job = %plan.job, "compiling"),
+        EngineEvent::Started { .. } => enter(node, &mut live.held, JobState::Running, Reason::Started).await?,
+        EngineEvent::Sealing => enter(node, &mut live.held, JobState::Sealing, Reason::ProgramEnded).await?,
+        EngineEvent::Finished(finished) => return Ok(Some(*finished)),
+    }
+    Ok(None)
+}
+
+/// An engine that is held less than this machine can hold it gets no key.
+fn check_locked(node: &Node, locked: &Locked) -> Result<(), Failure> {
+    if !locked.seccomp {
+        return Err("it has no seccomp filter".into());
+    }
+    if locked.landlock_abi == 0 && node.host.landlock_abi > 0 {
+        return Err("it is not held by Landlock".into());
+    }
+    Ok(())
+}
+
+async fn tell(live: &Live, plan: &IsolationPlan, mut job: UnixStream) -> Result<(), Failure> {
     let row = &live.held.row;
     let recipient = live.key.key.recipient();
+    let given = row.engine.as_ref().and_then(|engine| engine.given.as_ref());
     let head = canonical::to_vec(&EngineJob {
         version: 1,
         job: plan.job,
@@ -176,31 +233,51 @@ async fn tell(live: &Live, plan: &IsolationPlan, job: &mut UnixStream) -> io::Re
         offer_key: recipient.id(),
         offer_epoch: recipient.epoch(),
         spec: row.spec.clone(),
-        scratch: row.engine.as_ref().filter(|e| e.given.scratch != Scratch::None).map(|_| SCRATCH.to_owned()),
+        scratch: given.filter(|given| given.scratch != Scratch::None).map(|_| SCRATCH.to_owned()),
         compile_address_space: plan.compile_address_space,
-    })
-    .map_err(io::Error::other)?;
-    let length = u32::try_from(head.len()).map_err(io::Error::other)?;
-    job.write_all(&length.to_be_bytes()).await?;
+    })?;
+    job.write_all(&u32::try_from(head.len())?.to_be_bytes()).await?;
     job.write_all(&head).await?;
     job.write_all(live.key.key.seed().expose()).await?;
-    job.shutdown().await
+    Ok(job.shutdown().await?)
 }
 
-/// Whether an engine may say this of a job with this spec.
-fn is_credible(finished: &Finished, spec: &JobSpec) -> bool {
-    let opened = finished.program == Some(spec.program) && finished.input == Some(spec.input);
-    match finished.reason {
+/// Whether an engine may say this of this job. Exhaustive: a new reason must be decided here.
+fn is_credible(finished: &Finished, live: &Live, plan: &IsolationPlan) -> bool {
+    let row = &live.held.row;
+    let locked = row.engine.as_ref().is_some_and(|engine| engine.locked.is_some());
+    let opened = finished.program == Some(row.spec.program) && finished.input == Some(row.spec.input);
+    let possible = finished.wall_ms <= plan.deadline_ms
+        && finished.compile_ms <= plan.deadline_ms
+        && finished.memory_bytes <= plan.limits.memory_bytes;
+    let ended = match finished.reason {
         Reason::Completed => opened && finished.exit == Some(0) && finished.output.is_some(),
-        Reason::ExitNonzero => opened && finished.exit.is_some_and(|code| code != 0),
-        Reason::Trap | Reason::LimitTime | Reason::LimitOutput => opened,
+        Reason::ExitNonzero => opened && finished.exit.is_some_and(|code| code != 0) && finished.output.is_some(),
+        Reason::LimitOutput | Reason::LimitTime => opened,
+        Reason::Trap => opened && finished.exit.is_none(),
         Reason::LimitMemory
         | Reason::LimitCompile
         | Reason::LimitScratch
         | Reason::ProgramInvalid
-        | Reason::PayloadInvalid => true,
-        _ => false,
-    }
+        | Reason::PayloadInvalid => finished.exit.is_none(),
+        Reason::Accepted
+        | Reason::NotRequired
+        | Reason::SlotFree
+        | Reason::Compiling
+        | Reason::Started
+        | Reason::ProgramEnded
+        | Reason::Ended
+        | Reason::EngineLost
+        | Reason::Resubmit
+        | Reason::QueueExpired
+        | Reason::WipeIncomplete
+        | Reason::ByConsumer
+        | Reason::ByOperator
+        | Reason::Protection
+        | Reason::Limits
+        | Reason::Policy => false,
+    };
+    locked && possible && ended
 }
 
 /// Decides how an attempt ended: a cancellation beats the engine's word, the engine's word beats silence.
@@ -208,33 +285,40 @@ fn judge(stopped: Option<Reason>, finished: Option<&Finished>, exit: Option<&Exi
     Verdict::of(match (stopped, finished, exit) {
         (Some(reason), _, _) => reason,
         (None, Some(finished), _) => finished.reason,
-        (None, _, Some(exit)) if exit.out_of_memory => Reason::LimitMemory,
-        (None, _, Some(exit)) if exit.deadline => Reason::LimitTime,
-        (None, _, _) => Reason::EngineLost,
+        (None, None, Some(exit)) if exit.out_of_memory => Reason::LimitMemory,
+        (None, None, Some(exit)) if exit.deadline => Reason::LimitTime,
+        (None, None, _) => Reason::EngineLost,
     })
 }
 
 /// Keeps what the engine sealed; the rest is removed as its writers are dropped.
-fn keep(
-    node: &Node,
-    live: &mut Live,
-    verdict: &Verdict,
-    finished: Option<&Finished>,
-    output: BlobWriter,
-    logs: BlobWriter,
-) {
-    let Some(finished) = finished.filter(|_| verdict.state != JobState::Cancelled) else { return };
+async fn keep(node: &Node, live: &mut Live, attempted: &Attempted, output: BlobWriter, logs: BlobWriter) {
+    let Some(finished) = attempted.finished.as_ref().filter(|_| attempted.verdict.state != JobState::Cancelled) else {
+        return;
+    };
+    let Limits { output_bytes, log_bytes, .. } = live.held.row.spec.limits;
+    let (sealed_output, sealed_logs) = (finished.output.is_some(), finished.logs.is_some());
+    let kept = tokio::task::spawn_blocking(move || {
+        let keep = |sealed: bool, blob, limit| if sealed { commit(blob, limit) } else { Ok(false) };
+        (keep(sealed_output, output, output_bytes), keep(sealed_logs, logs, log_bytes))
+    });
+    let Ok((output, logs)) = kept.await else { return };
     let until = Some(node.clock.now().plus_ms(node.config.keep_result_ms));
     let row = &mut live.held.row;
-    for (sealed, blob, kept) in [
-        (finished.output.is_some(), output, &mut row.result_until),
-        (finished.logs.is_some(), logs, &mut row.logs_until),
-    ] {
-        if sealed {
-            match blob.commit() {
-                Ok(()) => *kept = until,
-                Err(error) => tracing::error!(error = chain(&error), "failed to keep a sealed result"),
-            }
+    for (kept, place) in [(output, &mut row.result_until), (logs, &mut row.logs_until)] {
+        match kept {
+            Ok(true) => *place = until,
+            Ok(false) => {}
+            Err(error) => tracing::error!(error = chain(&error), "failed to keep a sealed result"),
         }
+    }
+}
+
+/// Makes a sealed file durable, unless it is larger than what can have been sealed within the limit.
+fn commit(blob: BlobWriter, limit: u64) -> Result<bool, BlobError> {
+    let most = limit.saturating_add(limit / 1024).saturating_add(SEALED_OVERHEAD);
+    match blob.file().metadata() {
+        Ok(meta) if meta.len() <= most => blob.commit().map(|()| true),
+        Ok(_) | Err(_) => Ok(false),
     }
 }

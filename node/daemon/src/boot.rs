@@ -1,18 +1,19 @@
 //! Starting a node: keys, store, log, what a restart has to finish, and the API.
 
-use crate::attempt::Attempted;
+use crate::blobs;
 use crate::config::{Config, RootChoice};
 use crate::ending;
+use crate::epochs::Epochs;
 use crate::home::Home;
 use crate::ledger::Ledger;
-use crate::life::{Verdict, enter};
+use crate::life::Verdict;
 use crate::node::{KeyChange, Node, key_event};
 use crate::offers::Offers;
 use crate::receipts;
 use crate::records::{Held, JobRow, NodeRow, Records};
 use crate::service::sign_in;
 use crate::slots::Slots;
-use crate::summary::Summary;
+use crate::summary::{Refusals, Summary};
 use crate::tls::{Authority, self_sign};
 use anyhow::{Context as _, Result, bail};
 use decores_access::{ApiKeyRecord, ApiKeyText, Role};
@@ -22,17 +23,18 @@ use decores_audit::code::Code;
 use decores_audit::event::Event;
 use decores_audit::ports::{Select, Store};
 use decores_blobs::{BlobStore, FolderTiles};
-use decores_keys::{Envelope, EpochKey, IndexKey, KeyInfo, KeyState, KeyStore, Purpose, RootSource, RowKeys};
+use decores_detection::AlertKind;
+use decores_keys::{Envelope, IndexKey, KeyInfo, KeyState, KeyStore, Purpose, RootSource, RowKeys};
 use decores_keystore_file::{FileKeyStore, RootInput};
 use decores_launcher::LauncherHandle;
 use decores_secrets::Secret;
 use decores_store_sqlite::SqliteStore;
 use decores_types::{Base64, Clock, JobState, KeyId, Random, Reason, Timestamp, canonical};
 use std::collections::HashMap;
-use std::os::unix::fs::DirBuilderExt as _;
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
-use tokio::sync::{broadcast, watch};
+use tokio::sync::{Semaphore, broadcast, watch};
 
 /// Name of the systemd credential that holds the root.
 const CREDENTIAL: &str = "decores-root";
@@ -108,6 +110,10 @@ fn make_folder(path: &Path) -> Result<()> {
 }
 
 fn passphrase(file: &Path) -> Result<Secret> {
+    let mode = std::fs::metadata(file).with_context(|| format!("failed to read `{}`", file.display()))?.mode();
+    if mode & 0o077 != 0 {
+        bail!("`{0}` can be read by others (mode {1:o}); run `chmod 600 {0}`", file.display(), mode & 0o777);
+    }
     let mut bytes = std::fs::read(file).with_context(|| format!("failed to read `{}`", file.display()))?;
     while matches!(bytes.last(), Some(b'\n' | b'\r')) {
         bytes.pop();
@@ -135,15 +141,8 @@ pub(crate) async fn boot(config: Config, home: &Home, root: Root, world: World) 
     let authority = Authority::new(Arc::clone(&keystore), &ca, certificate, config.listen, &config.host_names)?;
     authority.renew(now)?;
     let statement = statement(&config, &*keystore, &identity, &ledger.key, authority.certificate(), now)?;
-    let epoch = EpochKey::issue(first_epoch(now), &*keystore, identity.id, now, &*random)?;
-    let certificate = epoch.certificate();
-    events.push(key_event(
-        KeyChange::Created,
-        certificate.id,
-        Purpose::Epoch,
-        certificate.epoch,
-        decores_keys::Algorithm::Ed25519,
-    ));
+    let (epochs, change, created) = Epochs::start(&records, &*keystore, identity.id, now, &*random).await?;
+    events.push(created);
     let host = tokio::task::spawn_blocking({
         let launcher = launcher.clone();
         move || launcher.probe()
@@ -152,6 +151,7 @@ pub(crate) async fn boot(config: Config, home: &Home, root: Root, world: World) 
     .context("failed to find out what this machine can isolate")?;
     let node = Arc::new(Node {
         slots: Slots::new(config.sandbox.slots),
+        admission: Arc::new(Semaphore::new(config.sandbox.slots + config.sandbox.queue)),
         index: IndexKey::new(keystore.open_symmetric(&index.id)?),
         config,
         clock,
@@ -166,10 +166,11 @@ pub(crate) async fn boot(config: Config, home: &Home, root: Root, world: World) 
         launcher,
         host,
         offers: Offers::default(),
-        epoch: Mutex::new(Arc::new(epoch)),
+        epochs,
         live: Mutex::new(HashMap::new()),
         changed: broadcast::Sender::new(CHANGES),
         summary: Summary::default(),
+        refusals: Refusals::default(),
         metrics,
         stopping: watch::Sender::new(false),
     });
@@ -177,8 +178,9 @@ pub(crate) async fn boot(config: Config, home: &Home, root: Root, world: World) 
     for name in &node.config.insecure {
         events.push(Event::SettingInsecure { name: Code::parse(name)? });
     }
-    node.persist(Vec::new(), events).await;
+    node.persist(vec![change], events).await?;
     finish_interrupted(&node).await?;
+    sweep(&node).await?;
     let first_key = first_key(&node).await?;
     Ok(Booted { node, authority: Arc::new(authority), first_key })
 }
@@ -233,11 +235,6 @@ fn ensure(keystore: &dyn KeyStore, purpose: Purpose, now: Timestamp, events: &mu
     let key = keystore.create(purpose, now).with_context(|| format!("failed to make the {purpose} key"))?;
     events.push(key_event(KeyChange::Created, key.id, purpose, key.epoch, key.algorithm));
     Ok(key)
-}
-
-/// Epochs grow across restarts too: the number is the hour.
-fn first_epoch(now: Timestamp) -> u32 {
-    u32::try_from(now.as_ms() / 3_600_000).unwrap_or(u32::MAX)
 }
 
 /// Signs checkpoints with the keystore's log key.
@@ -303,35 +300,43 @@ fn started(node: &Node) -> Result<Event> {
 /// Ends what a restart cut off. Offer keys lived in memory, so nothing of it can be opened any more:
 /// the client submits again by itself.
 async fn finish_interrupted(node: &Arc<Node>) -> Result<()> {
-    let open: Vec<i64> = [
-        JobState::Queued,
-        JobState::Attesting,
-        JobState::Starting,
-        JobState::Running,
-        JobState::Sealing,
-        JobState::Wiping,
-    ]
-    .map(|state| state as i64)
-    .to_vec();
+    use JobState::{Attesting, Queued, Running, Sealing, Starting, Wiping};
+    let open = [Queued, Attesting, Starting, Running, Sealing, Wiping].map(|state| state as i64).to_vec();
+    let mut before = None;
     loop {
-        let select = Select { states: open.clone(), limit: 100, ..Select::default() };
+        let select = Select { states: open.clone(), before, limit: 100, ..Select::default() };
         let jobs: Vec<Held<JobRow>> = node.records.list(select).await?;
-        if jobs.is_empty() {
-            return Ok(());
-        }
-        for mut held in jobs {
-            let launched = held.row.engine.is_some();
+        let Some(last) = jobs.last() else { return Ok(()) };
+        before = Some(last.sequence);
+        for held in jobs {
+            let launched = held.row.engine.as_ref().is_some_and(|engine| engine.locked.is_some());
             let reason = if launched { Reason::EngineLost } else { Reason::Resubmit };
             let (job, attempt) = (held.row.record.job, held.row.record.attempt());
             tracing::info!(%job, %attempt, %reason, "ending an attempt that the last stop cut off");
-            if held.row.record.state() != JobState::Wiping {
-                enter(node, &mut held, JobState::Wiping, Reason::Ended).await;
+            if let Err(error) = ending::end_interrupted(node, held, Verdict::of(reason)).await {
+                tracing::error!(%job, error = format!("{error:#}"), "failed to end an attempt; the next start tries again");
+                node.alert(AlertKind::WipeIncomplete, format!("the end of {job} could not be written")).await;
             }
-            let wipe = ending::wipe(node, job, attempt, None, launched).await;
-            let attempted = Attempted::never(Verdict::of(reason), None);
-            ending::conclude(node, held, &attempted, &wipe).await;
         }
     }
+}
+
+/// Deletes sealed files that no record keeps: a crash may fall between a file and its record.
+async fn sweep(node: &Arc<Node>) -> Result<()> {
+    let store = node.blobs.clone();
+    for blob in tokio::task::spawn_blocking(move || store.list()).await?? {
+        let held = match blobs::job_of(&blob) {
+            Some(job) => node.records.get::<JobRow>(job.as_bytes()).await?,
+            None => None,
+        };
+        if held.is_some_and(|held| blobs::is_kept(&blob, &held.row)) {
+            continue;
+        }
+        tracing::info!(%blob, "deleting a sealed file that no record keeps");
+        let store = node.blobs.clone();
+        tokio::task::spawn_blocking(move || store.delete(&blob)).await??;
+    }
+    Ok(())
 }
 
 /// The operator's key of an empty home.
@@ -341,6 +346,6 @@ async fn first_key(node: &Node) -> Result<Option<ApiKeyText>> {
         return Ok(None);
     }
     let (key, _, change, event) = sign_in::compose(node, Role::Operator, "first".to_owned(), node.config.first_key_ms)?;
-    node.persist(vec![change], vec![event]).await;
+    node.persist(vec![change], vec![event]).await?;
     Ok(Some(key))
 }

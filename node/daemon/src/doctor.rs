@@ -2,9 +2,9 @@
 
 use crate::args::Common;
 use crate::boot::Root;
-use crate::config;
+use crate::config::{self, RootChoice};
 use crate::home::Home;
-use crate::run::fork_launcher;
+use crate::run::{bad_config, fork_launcher};
 use anyhow::{Context as _, Result};
 use decores_posture::{Facts, RootPlace, State, SwapFact, checks, worst};
 use decores_sandbox::HostCapabilities;
@@ -16,14 +16,21 @@ use std::process::ExitCode;
 /// Looks, prints, and answers 1 where something is missing that jobs need.
 pub(crate) fn run(common: &Common) -> Result<ExitCode> {
     let home = Home::open(&common.home)?;
-    let config = config::load(home.path(), common.config.as_deref(), None)?;
+    let config = match config::load(home.path(), common.config.as_deref(), None) {
+        Ok(config) => config,
+        Err(error) => return Ok(bad_config(&error)),
+    };
     let launcher = fork_launcher(&config, &home)?.connect()?;
     let host = launcher.probe().context("failed to find out what this machine can isolate")?;
     let credentials = std::env::var_os("CREDENTIALS_DIRECTORY").map(std::path::PathBuf::from);
-    let root = match Root::choose(&config.root, &home, credentials.as_deref())? {
-        Root::Passphrase(_) => RootPlace::Passphrase,
-        Root::Credential(_) => RootPlace::Credential,
-        Root::BesideData => RootPlace::BesideData,
+    let root = match &config.root {
+        // Not read here: it may be a pipe that the node itself is to read.
+        RootChoice::Passphrase(_) => RootPlace::Passphrase,
+        choice => match Root::choose(choice, &home, credentials.as_deref())? {
+            Root::Passphrase(_) => RootPlace::Passphrase,
+            Root::Credential(_) => RootPlace::Credential,
+            Root::BesideData => RootPlace::BesideData,
+        },
     };
     let checks = checks(&observe(&host, root));
     let state = worst(&checks);

@@ -3,74 +3,72 @@
 use crate::attempt::Attempted;
 use crate::blobs::names;
 use crate::life::{Live, Verdict, enter};
-use crate::node::{KeyChange, Node, key_event};
+use crate::node::Node;
+use crate::offers;
 use crate::receipts;
 use crate::records::{Held, JobRow, ReceiptRow, job_state};
 use anyhow::{Context as _, Result};
 use decores_audit::code::Code;
 use decores_audit::event::Event;
-use decores_audit::ports::Change;
 use decores_detection::AlertKind;
-use decores_keys::{Algorithm, OfferKey, Purpose};
+use decores_keys::OfferKey;
+use decores_launcher::Leftovers;
 use decores_sandbox::{WipeCategory, WipeCheck, WipeRecord};
 use decores_types::{Attempt, JobId, JobState, Reason, chain};
 
 /// Wipes what the attempt held, checks it, and writes its last state and its receipt as one.
-pub(crate) async fn end(node: &Node, live: Live, attempted: Attempted) {
-    let Live { mut held, key } = live;
-    enter(node, &mut held, JobState::Wiping, Reason::Ended).await;
-    let (job, attempt) = (held.row.record.job, held.row.record.attempt());
-    let wipe = wipe(node, job, attempt, Some(key), held.row.engine.is_some()).await;
-    if !wipe.complete {
-        enter(node, &mut held, JobState::Wiping, Reason::WipeIncomplete).await;
-        node.alert(
-            AlertKind::WipeIncomplete,
-            format!("the wipe of {job}, attempt {attempt}, did not pass every check"),
-        )
-        .await;
+pub(crate) async fn end(node: &Node, live: Live, mut attempted: Attempted) {
+    let Live { place, mut held, key } = live;
+    let job = held.row.record.job;
+    let result = finish(node, &mut held, Some(key), &mut attempted).await;
+    if let Err(error) = result {
+        // The record still says that it has not ended: the next start takes it up again.
+        tracing::error!(%job, error = format!("{error:#}"), "failed to end an attempt");
+        node.alert(AlertKind::WipeIncomplete, format!("the end of {job} could not be written")).await;
     }
-    let mut attempted = attempted;
-    match attempted.slot.take() {
-        Some(slot) if !wipe.complete => slot.block(),
-        _ => {}
+    node.announce(job);
+    drop(place);
+}
+
+/// Like [`end`], for what a restart cut off: the offer key went with the process that held it.
+pub(crate) async fn end_interrupted(node: &Node, mut held: Held<JobRow>, verdict: Verdict) -> Result<()> {
+    finish(node, &mut held, None, &mut Attempted::never(verdict, None)).await
+}
+
+async fn finish(
+    node: &Node,
+    held: &mut Held<JobRow>,
+    key: Option<OfferKey>,
+    attempted: &mut Attempted,
+) -> Result<()> {
+    if held.row.record.state() != JobState::Wiping {
+        enter(node, held, JobState::Wiping, Reason::Ended).await?;
+    }
+    let (job, attempt) = (held.row.record.job, held.row.record.attempt());
+    let wipe = wipe(node, job, attempt, key, held.row.engine.is_some()).await;
+    let slot = attempted.slot.take();
+    if !wipe.complete {
+        // Blocked before anything else can fail: what could not be wiped is not used again.
+        if let Some(slot) = slot {
+            slot.block();
+        }
+        let message = format!("the wipe of {job}, attempt {attempt}, did not pass every check");
+        node.alert(AlertKind::WipeIncomplete, message).await;
+        enter(node, held, JobState::Wiping, Reason::WipeIncomplete).await?;
     }
     if attempted.verdict.reason == Reason::EngineLost {
-        node.alert(AlertKind::EngineLost, format!("the engine of {job}, attempt {attempt}, ended without a result"))
-            .await;
+        let message = format!("the engine of {job}, attempt {attempt}, ended without a result");
+        node.alert(AlertKind::EngineLost, message).await;
     }
-    conclude(node, held, &attempted, &wipe).await;
+    conclude(node, held, attempted, &wipe).await
 }
 
 /// Writes the last state, the receipt and their events in one transaction.
-pub(crate) async fn conclude(node: &Node, mut held: Held<JobRow>, attempted: &Attempted, wipe: &WipeRecord) {
+async fn conclude(node: &Node, held: &mut Held<JobRow>, attempted: &Attempted, wipe: &WipeRecord) -> Result<()> {
     let Verdict { state, reason } = attempted.verdict;
-    let job = held.row.record.job;
-    let now = node.clock.now();
-    if let Err(error) = held.row.record.enter(state, reason, now) {
-        tracing::error!(%job, error = chain(&error), "an attempt could not end");
-        return;
-    }
-    match compose(node, &mut held, attempted, wipe) {
-        Ok((changes, entries)) => {
-            node.persist_entries(changes, entries).await;
-            metrics::counter!("decores_attempts_total", "state" => state.to_string(), "reason" => reason.as_str())
-                .increment(1);
-            tracing::info!(%job, %state, %reason, "attempt ended");
-        }
-        Err(error) => tracing::error!(%job, error = format!("{error:#}"), "failed to write a receipt"),
-    }
-    node.announce(job);
-}
-
-fn compose(
-    node: &Node,
-    held: &mut Held<JobRow>,
-    attempted: &Attempted,
-    wipe: &WipeRecord,
-) -> Result<(Vec<Change>, Vec<Vec<u8>>)> {
+    held.row.record.enter(state, reason, node.clock.now())?;
     let record = &held.row.record;
     let (job, attempt, consumer) = (record.job, record.attempt(), record.consumer);
-    let Verdict { state, reason } = attempted.verdict;
     let predicate = receipts::predicate(node, &held.row, attempted, wipe)?;
     let sealed = receipts::sign(node, predicate, &held.row.log_key)?;
     let moved = Event::JobState { job, attempt, consumer, state, reason, offer: None, spec: None };
@@ -80,15 +78,19 @@ fn compose(
     let ended = entries.last().context("an attempt ends with an entry")?.clone();
     let receipt = ReceiptRow { envelope: sealed.envelope, entry: ended.into() };
     held.row.receipt_attempt = Some(attempt.0);
-    let number = job_state(&held.row);
     let changes = vec![
-        node.records.update(held, number)?,
+        node.records.update(held, job_state(&held.row))?,
         node.records.insert(&receipts::row_id(job, attempt), Some(consumer), 0, &receipt)?,
     ];
-    Ok((changes, entries))
+    node.persist_entries(changes, entries).await?;
+    held.version += 1;
+    let (state_label, reason_label) = (state.to_string(), reason.as_str());
+    metrics::counter!("decores_attempts_total", "state" => state_label, "reason" => reason_label).increment(1);
+    tracing::info!(%job, %state, %reason, "attempt ended");
+    Ok(())
 }
 
-/// How far the `job.ended` entry stands behind the first entry of its batch; see [`compose`].
+/// How far the `job.ended` entry stands behind the first entry of its batch; see [`conclude`].
 pub(crate) const ENDED_OFFSET: u64 = 2;
 
 fn wiped_event(job: JobId, attempt: Attempt, wipe: &WipeRecord) -> Option<Event> {
@@ -98,26 +100,11 @@ fn wiped_event(job: JobId, attempt: Attempt, wipe: &WipeRecord) -> Option<Event>
 }
 
 /// Destroys what an attempt held and looks whether it is gone. `key` is absent where a restart lost it already.
-pub(crate) async fn wipe(
-    node: &Node,
-    job: JobId,
-    attempt: Attempt,
-    key: Option<OfferKey>,
-    launched: bool,
-) -> WipeRecord {
+async fn wipe(node: &Node, job: JobId, attempt: Attempt, key: Option<OfferKey>, launched: bool) -> WipeRecord {
     let mut checks = Vec::new();
     let mut add = |what: &str, category, passed| checks.push(WipeCheck { what: what.to_owned(), category, passed });
     if launched {
-        let launcher = node.launcher.clone();
-        let left = tokio::task::spawn_blocking(move || launcher.inspect(job, attempt)).await;
-        let left = match left {
-            Ok(Ok(left)) => Some(left),
-            Ok(Err(error)) => {
-                tracing::error!(%job, error = chain(&error), "failed to look for leftovers");
-                None
-            }
-            Err(_) => None,
-        };
+        let left = inspect(node, job, attempt).await;
         let gone = |there: Option<bool>| there == Some(false);
         add("processes", WipeCategory::Clear, gone(left.as_ref().map(|l| l.processes)));
         add("cgroup", WipeCategory::Clear, gone(left.as_ref().map(|l| l.cgroup)));
@@ -125,25 +112,44 @@ pub(crate) async fn wipe(
         add("scratch", WipeCategory::Clear, gone(left.as_ref().map(|l| l.scratch)));
     }
     let key_gone = match key {
-        Some(key) => {
-            let (id, epoch) = (key.key.recipient().id(), key.key.recipient().epoch());
-            let gone = key.key.destroy();
-            let event = key_event(KeyChange::Destroyed, id, Purpose::Offer, epoch, Algorithm::XWing);
-            node.persist(Vec::new(), vec![event]).await;
-            gone
-        }
+        Some(key) => offers::destroy(node, key).await,
         // The process that held it is gone, and with it its locked memory.
         None => true,
     };
     add("offer-key", WipeCategory::Clear, key_gone);
     let category = if key_gone { WipeCategory::PurgeCryptographicErase } else { WipeCategory::Clear };
-    let deleted = match names(job, attempt).and_then(|names| node.blobs.delete(&names.payload)) {
-        Ok(_) => true,
+    add("sealed-input", category, delete_payload(node, job, attempt).await);
+    WipeRecord::new(checks)
+}
+
+/// What the machine shows of an attempt; `None` where it could not be looked at.
+async fn inspect(node: &Node, job: JobId, attempt: Attempt) -> Option<Leftovers> {
+    let launcher = node.launcher.clone();
+    match tokio::task::spawn_blocking(move || launcher.inspect(job, attempt)).await {
+        Ok(Ok(left)) => Some(left),
+        Ok(Err(error)) => {
+            tracing::error!(%job, error = chain(&error), "failed to look for leftovers");
+            None
+        }
         Err(error) => {
+            tracing::error!(%job, %error, "failed to look for leftovers");
+            None
+        }
+    }
+}
+
+async fn delete_payload(node: &Node, job: JobId, attempt: Attempt) -> bool {
+    let blobs = node.blobs.clone();
+    let deleted = tokio::task::spawn_blocking(move || blobs.delete(&names(job, attempt)?.payload));
+    match deleted.await {
+        Ok(Ok(_)) => true,
+        Ok(Err(error)) => {
             tracing::error!(%job, error = chain(&error), "failed to delete a sealed payload");
             false
         }
-    };
-    add("sealed-input", category, deleted);
-    WipeRecord::new(checks)
+        Err(error) => {
+            tracing::error!(%job, %error, "failed to delete a sealed payload");
+            false
+        }
+    }
 }

@@ -19,6 +19,10 @@ impl Home {
         let path =
             path.canonicalize().with_context(|| format!("failed to open the node's folder `{}`", path.display()))?;
         let meta = std::fs::metadata(&path)?;
+        // /proc/self belongs to whoever runs this process.
+        if meta.uid() != std::fs::metadata("/proc/self")?.uid() {
+            bail!("the node's folder `{}` belongs to another user (uid {})", path.display(), meta.uid());
+        }
         if meta.permissions().mode() & 0o077 != 0 {
             bail!(
                 "the node's folder `{0}` can be entered by others (mode {1:o}); run `chmod 700 {0}`",

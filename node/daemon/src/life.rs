@@ -7,16 +7,20 @@
 use crate::attempt::{self, Attempted};
 use crate::ending;
 use crate::node::Node;
-use crate::records::{Held, JobRow, job_state};
+use crate::records::{Held, JobRow};
 use decores_audit::event::Event;
+use decores_audit::ports::StoreError;
 use decores_keys::OfferKey;
-use decores_types::{JobState, Reason, chain};
+use decores_sandbox::TransitionError;
+use decores_types::{JobState, Reason};
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
-use tokio::sync::watch;
+use tokio::sync::{OwnedSemaphorePermit, watch};
 
 /// An attempt that has not ended.
 pub(crate) struct Live {
+    /// Its place among the admitted; given back when the attempt has ended.
+    pub(crate) place: OwnedSemaphorePermit,
     pub(crate) held: Held<JobRow>,
     /// Opens the payload; gone once it is destroyed.
     pub(crate) key: OfferKey,
@@ -36,7 +40,27 @@ impl Verdict {
             Reason::Completed => JobState::Done,
             Reason::ByConsumer | Reason::ByOperator => JobState::Cancelled,
             Reason::Protection | Reason::Limits | Reason::Policy => JobState::Refused,
-            _ => JobState::Failed,
+            Reason::ExitNonzero
+            | Reason::Trap
+            | Reason::LimitMemory
+            | Reason::LimitTime
+            | Reason::LimitOutput
+            | Reason::LimitCompile
+            | Reason::LimitScratch
+            | Reason::ProgramInvalid
+            | Reason::PayloadInvalid
+            | Reason::EngineLost
+            | Reason::Resubmit
+            | Reason::QueueExpired
+            // Not ends; an attempt that would end so has failed.
+            | Reason::Accepted
+            | Reason::NotRequired
+            | Reason::SlotFree
+            | Reason::Compiling
+            | Reason::Started
+            | Reason::ProgramEnded
+            | Reason::Ended
+            | Reason::WipeIncomplete => JobState::Failed,
         };
         Self { state, reason }
     }
@@ -44,13 +68,18 @@ impl Verdict {
 
 /// Starts the task of an attempt that was just queued.
 pub(crate) fn start(node: &Arc<Node>, live: Live) {
-    let job = live.held.row.record.job;
+    let (job, attempt) = (live.held.row.record.job, live.held.row.record.attempt());
     let (switch, cancelled) = watch::channel(None);
-    node.live.lock().unwrap_or_else(PoisonError::into_inner).insert(job, switch);
+    node.live.lock().unwrap_or_else(PoisonError::into_inner).insert(job, (attempt, switch));
     let node = Arc::clone(node);
     tokio::spawn(async move {
         run(&node, live, cancelled).await;
-        node.live.lock().unwrap_or_else(PoisonError::into_inner).remove(&job);
+        let mut jobs = node.live.lock().unwrap_or_else(PoisonError::into_inner);
+        // The next attempt may have begun the moment this one's end was written.
+        if jobs.get(&job).is_some_and(|(live, _)| *live == attempt) {
+            jobs.remove(&job);
+        }
+        drop(jobs);
         node.announce(job);
     });
 }
@@ -79,15 +108,28 @@ pub(crate) async fn cancellation(cancelled: &mut watch::Receiver<Option<Reason>>
     }
 }
 
+/// Why a state was not entered.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum EnterError {
+    /// The states do not allow it.
+    #[error("a step is out of turn")]
+    Transition(#[from] TransitionError),
+    /// It could not be written.
+    #[error("a step could not be written")]
+    Store(#[from] StoreError),
+}
+
 /// Enters a state: one transaction, then everybody who waits is told.
-pub(crate) async fn enter(node: &Node, held: &mut Held<JobRow>, state: JobState, reason: Reason) {
-    let step = match held.row.record.enter(state, reason, node.clock.now()) {
-        Ok(step) => step,
-        Err(error) => {
-            tracing::error!(job = %held.row.record.job, error = chain(&error), "a step was skipped");
-            return;
-        }
-    };
+///
+/// # Errors
+/// If the states do not allow it, or the node stops before it is written.
+pub(crate) async fn enter(
+    node: &Node,
+    held: &mut Held<JobRow>,
+    state: JobState,
+    reason: Reason,
+) -> Result<(), EnterError> {
+    let step = held.row.record.enter(state, reason, node.clock.now())?;
     let record = &held.row.record;
     let event = Event::JobState {
         job: record.job,
@@ -98,12 +140,7 @@ pub(crate) async fn enter(node: &Node, held: &mut Held<JobRow>, state: JobState,
         offer: None,
         spec: None,
     };
-    let state = job_state(&held.row);
-    match node.records.update(held, state) {
-        Ok(change) => {
-            node.persist(vec![change], vec![event]).await;
-        }
-        Err(error) => tracing::error!(error = chain(&error), "failed to seal a job's record"),
-    }
+    node.write_job(held, vec![event]).await?;
     node.announce(held.row.record.job);
+    Ok(())
 }

@@ -10,6 +10,7 @@ mod boot;
 mod config;
 mod doctor;
 mod ending;
+mod epochs;
 mod home;
 mod ledger;
 mod life;

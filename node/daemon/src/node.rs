@@ -3,9 +3,10 @@
 use crate::config::Config;
 use crate::ledger::Ledger;
 use crate::offers::Offers;
-use crate::records::Records;
+use crate::epochs::Epochs;
+use crate::records::{Held, JobRow, Records, job_state};
 use crate::slots::Slots;
-use crate::summary::Summary;
+use crate::summary::{Refusals, Summary};
 use decores_api::node::NodeResponse;
 use decores_api::{Code, Problem};
 use decores_audit::code::Code as LogCode;
@@ -13,15 +14,15 @@ use decores_audit::event::Event;
 use decores_audit::ports::{Change, StoreError};
 use decores_blobs::BlobStore;
 use decores_detection::{Alert, AlertKind};
-use decores_keys::{Algorithm, EpochKey, IndexKey, KeyInfo, KeyStore, Purpose};
+use decores_keys::{Algorithm, IndexKey, KeyInfo, KeyStore, Purpose};
 use decores_launcher::LauncherHandle;
 use decores_sandbox::HostCapabilities;
-use decores_types::{AlertId, Clock, JobId, KeyId, Random, Reason, Timestamp, chain};
+use decores_types::{AlertId, Attempt, Clock, JobId, KeyId, Random, Reason, Timestamp, chain};
 use metrics_exporter_prometheus::PrometheusHandle;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
-use tokio::sync::{broadcast, watch};
+use tokio::sync::{Semaphore, broadcast, watch};
 
 /// How long to wait before a write that failed is tried again.
 const RETRY: Duration = Duration::from_secs(1);
@@ -42,42 +43,64 @@ pub(crate) struct Node {
     pub(crate) launcher: LauncherHandle,
     pub(crate) host: HostCapabilities,
     pub(crate) offers: Offers,
-    pub(crate) epoch: Mutex<Arc<EpochKey>>,
+    pub(crate) epochs: Epochs,
     pub(crate) slots: Slots,
-    /// Jobs that have not ended, and the switch that cancels each.
-    pub(crate) live: Mutex<HashMap<JobId, watch::Sender<Option<Reason>>>>,
+    /// Jobs that have not ended: the attempt, and the switch that cancels it.
+    pub(crate) live: Mutex<HashMap<JobId, (Attempt, watch::Sender<Option<Reason>>)>>,
+    /// Places in queue and slots together; a job holds one from its admission to its end.
+    pub(crate) admission: Arc<Semaphore>,
     /// Names jobs whose record changed.
     pub(crate) changed: broadcast::Sender<JobId>,
     pub(crate) summary: Summary,
+    pub(crate) refusals: Refusals,
     pub(crate) metrics: PrometheusHandle,
     pub(crate) stopping: watch::Sender<bool>,
 }
 
 impl Node {
-    /// Writes changes and events until they are written; see [`Self::persist_entries`].
-    pub(crate) async fn persist(&self, changes: Vec<Change>, events: Vec<Event>) {
-        match self.ledger.entries(&events) {
-            Ok(entries) => self.persist_entries(changes, entries).await,
-            Err(error) => tracing::error!(error = chain(&error), "failed to compose a log entry"),
+    /// Writes changes and events; see [`Self::persist_entries`].
+    pub(crate) async fn persist(&self, changes: Vec<Change>, events: Vec<Event>) -> Result<(), StoreError> {
+        let entries = self.ledger.entries(&events);
+        let entries = entries.map_err(|e| StoreError::Failed { during: "composing a log entry", source: e.into() })?;
+        self.persist_entries(changes, entries).await
+    }
+
+    /// Writes until it is written: used where going on without would lose what was promised. While the
+    /// disk is full this waits; a node that is stopping tries once more and leaves the rest to its next start.
+    ///
+    /// # Errors
+    /// If it can never be written, or the node stops first.
+    pub(crate) async fn persist_entries(&self, changes: Vec<Change>, entries: Vec<Vec<u8>>) -> Result<(), StoreError> {
+        let mut stopping = self.stopping.subscribe();
+        loop {
+            let last = *stopping.borrow_and_update();
+            match self.ledger.commit(changes.clone(), entries.clone()).await {
+                Ok(_) => return Ok(()),
+                Err(error @ (StoreError::Busy | StoreError::Failed { .. })) if !last => {
+                    tracing::error!(error = chain(&error), "failed to write state; trying again");
+                    tokio::select! {
+                        () = tokio::time::sleep(RETRY) => {}
+                        _ = stopping.changed() => {}
+                    }
+                }
+                Err(error) => return Err(error),
+            }
         }
     }
 
-    /// Writes until it is written: used where going on without would lose what was promised.
-    pub(crate) async fn persist_entries(&self, changes: Vec<Change>, entries: Vec<Vec<u8>>) {
-        loop {
-            match self.ledger.commit(changes.clone(), entries.clone()).await {
-                Ok(_) => return,
-                Err(error @ (StoreError::Exists(_) | StoreError::Stale(_) | StoreError::EntryTooLarge(_))) => {
-                    // One task owns each live record, so this is a bug; the record as it stands wins.
-                    tracing::error!(error = chain(&error), "a record was changed from elsewhere");
-                    return;
-                }
-                Err(error) => {
-                    tracing::error!(error = chain(&error), "failed to write state; trying again");
-                    tokio::time::sleep(RETRY).await;
-                }
-            }
+    /// Like [`Self::persist`], for what is only told: a failure is in the node's own log.
+    pub(crate) async fn note(&self, events: Vec<Event>) {
+        if let Err(error) = self.persist(Vec::new(), events).await {
+            tracing::error!(error = chain(&error), "failed to write log entries");
         }
+    }
+
+    /// Writes a job's record as it stands, with events.
+    pub(crate) async fn write_job(&self, held: &mut Held<JobRow>, events: Vec<Event>) -> Result<(), StoreError> {
+        let change = self.records.update(held, job_state(&held.row))?;
+        self.persist(vec![change], events).await?;
+        held.version += 1;
+        Ok(())
     }
 
     /// Raises an alert: a record, an event, a line in the node's log.
@@ -86,18 +109,19 @@ impl Node {
         metrics::counter!("decores_alerts_total", "kind" => kind.as_str()).increment(1);
         let alert = Alert::new(AlertId::random(&*self.random), kind, message, self.clock.now());
         let event = alert_raised(&alert);
-        match self.records.insert(alert.id.as_bytes(), None, ALERT_OPEN, &alert) {
-            Ok(change) => {
-                self.persist(vec![change], event.into_iter().collect()).await;
-            }
-            Err(error) => tracing::error!(error = chain(&error), "failed to seal an alert"),
+        let written = match self.records.insert(alert.id.as_bytes(), None, ALERT_OPEN, &alert) {
+            Ok(change) => self.persist(vec![change], event.into_iter().collect()).await,
+            Err(error) => Err(error),
+        };
+        if let Err(error) = written {
+            tracing::error!(error = chain(&error), "failed to store an alert");
         }
     }
 
     /// Tells a live job to stop; `false` if it is not live.
     pub(crate) fn cancel(&self, job: JobId, reason: Reason) -> bool {
         let live = self.live.lock().unwrap_or_else(PoisonError::into_inner);
-        live.get(&job).is_some_and(|switch| switch.send(Some(reason)).is_ok())
+        live.get(&job).is_some_and(|(_, switch)| switch.send(Some(reason)).is_ok())
     }
 
     /// Jobs that have not ended.

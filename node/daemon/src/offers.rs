@@ -1,7 +1,9 @@
 //! Open offers: one-use keys in locked memory, at most 32 a consumer.
 
+use crate::node::{KeyChange, Node, key_event};
 use decores_api::{Code, Problem};
-use decores_keys::OfferKey;
+use decores_detection::AlertKind;
+use decores_keys::{Algorithm, OfferKey, Purpose};
 use decores_types::{ConsumerId, OfferId, Timestamp};
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
@@ -24,19 +26,14 @@ impl Offers {
 
     /// Whether a consumer may have one more.
     pub(crate) fn check_room(&self, consumer: ConsumerId) -> Result<(), Problem> {
-        if self.table().values().filter(|o| o.consumer == consumer).count() < MAX_OPEN {
-            return Ok(());
-        }
-        let detail = format!("at most {MAX_OPEN} offers are open per consumer");
-        Err(Problem::new(Code::TooManyRequests, detail).hint("use one, or wait until one expires"))
+        if open(&self.table(), consumer) < MAX_OPEN { Ok(()) } else { Err(too_many()) }
     }
 
-    /// Adds an offer, unless its consumer has too many by now.
-    pub(crate) fn add(&self, key: OfferKey) -> Result<(), Problem> {
+    /// Adds an offer; gives it back if its consumer has too many by now.
+    pub(crate) fn add(&self, key: OfferKey) -> Result<(), OfferKey> {
         let mut table = self.table();
-        if table.values().filter(|o| o.consumer == key.consumer).count() >= MAX_OPEN {
-            drop(table);
-            return self.check_room(key.consumer);
+        if open(&table, key.consumer) >= MAX_OPEN {
+            return Err(key);
         }
         table.insert(key.offer, key);
         Ok(())
@@ -51,8 +48,35 @@ impl Offers {
         if good { table.remove(&offer).ok_or_else(invalid) } else { Err(invalid()) }
     }
 
+    /// Takes out every offer: the node is stopping.
+    pub(crate) fn drain(&self) -> Vec<OfferKey> {
+        self.table().drain().map(|(_, o)| o).collect()
+    }
+
     /// Takes out every offer whose time is over.
     pub(crate) fn expired(&self, now: Timestamp) -> Vec<OfferKey> {
         self.table().extract_if(|_, o| now >= o.expires).map(|(_, o)| o).collect()
     }
+}
+
+fn open(table: &HashMap<OfferId, OfferKey>, consumer: ConsumerId) -> usize {
+    table.values().filter(|o| o.consumer == consumer).count()
+}
+
+/// The refusal of one more offer.
+pub(crate) fn too_many() -> Problem {
+    let detail = format!("at most {MAX_OPEN} offers are open per consumer");
+    Problem::new(Code::TooManyRequests, detail).hint("use one, or wait until one expires")
+}
+
+/// Destroys an offer key, checks that it is gone, and says so in the log; an alert if it is not.
+pub(crate) async fn destroy(node: &Node, key: OfferKey) -> bool {
+    let (id, epoch) = (key.key.recipient().id(), key.key.recipient().epoch());
+    let gone = key.key.destroy();
+    if gone {
+        node.note(vec![key_event(KeyChange::Destroyed, id, Purpose::Offer, epoch, Algorithm::XWing)]).await;
+    } else {
+        node.alert(AlertKind::WipeIncomplete, format!("the offer key {id} did not read back as zero")).await;
+    }
+    gone
 }

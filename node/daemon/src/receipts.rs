@@ -5,8 +5,10 @@ use crate::ending::ENDED_OFFSET;
 use crate::node::Node;
 use crate::records::{EngineRow, Held, JobRow, ReceiptRow};
 use anyhow::{Context as _, Result};
+use decores_audit::checkpoint::{Checkpoint, LogKey};
 use decores_audit::code::{Code, Version};
 use decores_audit::event::{self, Event};
+use decores_audit::ports::TileStore;
 use decores_audit::proof::InclusionProof;
 use decores_audit::receipt::predicate::{self, Predicate};
 use decores_audit::receipt::{ReceiptFile, build};
@@ -39,17 +41,18 @@ pub(crate) fn sign(node: &Node, predicate: Predicate, log_key: &Base64) -> Resul
     Ok(Sealed { envelope, event })
 }
 
-/// The receipt as it is handed out: with a proof under the newest checkpoint.
-pub(crate) fn file(node: &Node, receipt: &Held<ReceiptRow>) -> Result<ReceiptFile> {
-    let proof = proof(node, receipt.entry + ENDED_OFFSET)?;
-    Ok(ReceiptFile::new(receipt.row.envelope.clone(), receipt.row.entry.0.clone(), &proof))
+/// The receipt as it is handed out: with a proof under the newest checkpoint. Reads files.
+pub(crate) fn file(tiles: &dyn TileStore, key: &LogKey, receipt: &Held<ReceiptRow>) -> Result<Vec<u8>> {
+    let proof = proof(tiles, key, receipt.entry + ENDED_OFFSET)?;
+    let file = ReceiptFile::new(receipt.row.envelope.clone(), receipt.row.entry.0.clone(), &proof);
+    Ok(file.to_bytes()?)
 }
 
-/// A proof of one entry under the newest checkpoint.
-pub(crate) fn proof(node: &Node, index: u64) -> Result<InclusionProof> {
-    let note = node.ledger.tiles.checkpoint()?.context("the log has no checkpoint yet")?;
-    let head = decores_audit::checkpoint::Checkpoint::open_strict(&note, &node.ledger.key)?.head();
-    let fetch = |path: &str| node.ledger.tiles.get(path);
+/// A proof of one entry under the newest checkpoint. Reads files.
+pub(crate) fn proof(tiles: &dyn TileStore, key: &LogKey, index: u64) -> Result<InclusionProof> {
+    let note = tiles.checkpoint()?.context("the log has no checkpoint yet")?;
+    let head = Checkpoint::open_strict(&note, key)?.head();
+    let fetch = |path: &str| tiles.get(path);
     Ok(InclusionProof::make(&fetch, head, note, index)?)
 }
 
@@ -57,7 +60,8 @@ pub(crate) fn proof(node: &Node, index: u64) -> Result<InclusionProof> {
 pub(crate) fn predicate(node: &Node, row: &JobRow, attempted: &Attempted, wipe: &WipeRecord) -> Result<Predicate> {
     let record = &row.record;
     let finished = attempted.finished.as_ref();
-    let plan = row.engine.as_ref().map(|engine| &engine.plan);
+    // Where the launcher gave nothing, no engine ran, and nothing is said of how it was held.
+    let plan = row.engine.as_ref().filter(|engine| engine.given.is_some()).map(|engine| &engine.plan);
     Ok(Predicate {
         node: predicate::Node {
             identity: node.identity.id,
@@ -74,7 +78,7 @@ pub(crate) fn predicate(node: &Node, row: &JobRow, attempted: &Attempted, wipe: 
         output: finished.and_then(|f| f.output).filter(|_| row.result_until.is_some()),
         logs: finished.and_then(|f| f.logs).filter(|_| row.logs_until.is_some()),
         protection: plan.map(|plan| plan.protection),
-        isolation: row.engine.as_ref().map(isolation).transpose()?,
+        isolation: row.engine.as_ref().map(isolation).transpose()?.flatten(),
         limits: plan.map(|plan| plan.limits),
         result: predicate::Outcome {
             state: attempted.verdict.state,
@@ -97,18 +101,19 @@ pub(crate) fn version() -> Result<Version> {
     Ok(Version::parse(env!("CARGO_PKG_VERSION"))?)
 }
 
-fn isolation(engine: &EngineRow) -> Result<predicate::Isolation> {
-    let EngineRow { plan, given, locked } = engine;
+fn isolation(engine: &EngineRow) -> Result<Option<predicate::Isolation>> {
+    let EngineRow { given, locked, .. } = engine;
+    let Some(given) = given else { return Ok(None) };
     // An engine that never closed its jail is described as it is: without one.
     let locked = locked.as_ref();
     let engine = locked.map_or("unknown", |l| l.engine.as_str());
-    Ok(predicate::Isolation {
+    Ok(Some(predicate::Isolation {
         user: if given.own_user { predicate::User::Own } else { predicate::User::Shared },
         namespaces: given.namespaces.iter().map(|n| Code::parse(&n.to_string())).collect::<Result<_, _>>()?,
         seccomp: locked.is_some_and(|l| l.seccomp),
         landlock: locked.map_or(0, |l| l.landlock_abi),
         cgroup: given.cgroup.iter().map(|c| Code::parse(c)).collect::<Result<_, _>>()?,
-        swap: swap(plan.swap),
+        swap: swap(given.swap),
         network: predicate::Network::None,
         engine: engine.chars().take(MAX_ENGINE_NAME).collect(),
         scratch: match given.scratch {
@@ -116,15 +121,15 @@ fn isolation(engine: &EngineRow) -> Result<predicate::Isolation> {
             Scratch::Tmpfs => predicate::Scratch::Tmpfs,
             Scratch::None => predicate::Scratch::None,
         },
-    })
+    }))
 }
 
 fn usage(attempted: &Attempted) -> Option<predicate::Usage> {
     let exit = attempted.exit.as_ref()?;
     let finished = attempted.finished.as_ref();
     Some(predicate::Usage {
-        wall_ms: finished.map_or(0, |f| f.wall_ms),
-        compile_ms: finished.map_or(0, |f| f.compile_ms),
+        wall_ms: finished.map(|f| f.wall_ms),
+        compile_ms: finished.map(|f| f.compile_ms),
         cpu_ms: exit.cpu_ms,
         memory_bytes: exit.memory_bytes,
     })

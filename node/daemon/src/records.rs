@@ -30,7 +30,7 @@ pub(crate) struct JobRow {
     pub(crate) result_until: Option<Timestamp>,
     /// Until when the sealed logs are kept; absent where there are none.
     pub(crate) logs_until: Option<Timestamp>,
-    /// How the current attempt's engine is isolated; absent before it starts.
+    /// How the current attempt's engine is isolated; absent before one is launched.
     pub(crate) engine: Option<EngineRow>,
     /// When both were removed.
     pub(crate) results_removed: Option<Timestamp>,
@@ -38,11 +38,13 @@ pub(crate) struct JobRow {
     pub(crate) receipt_attempt: Option<u32>,
 }
 
-/// An engine that was started: kept, so that a receipt can say so even after a restart.
+/// An engine that is being started: kept, so that it is looked for and told of even after a restart.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct EngineRow {
     pub(crate) plan: IsolationPlan,
-    pub(crate) given: Given,
+    /// What the launcher gave it; absent until it runs.
+    pub(crate) given: Option<Given>,
+    /// How it is locked in; absent until it says so, and it is told nothing before.
     pub(crate) locked: Option<Locked>,
 }
 
@@ -129,12 +131,10 @@ impl Records {
         Ok(Change::Insert { table: T::TABLE, id: id.to_vec(), owner, state, value: self.seal(id, row)? })
     }
 
-    /// Composes the update of a record, which then counts as one version newer.
-    pub(crate) fn update<T: Row>(&self, held: &mut Held<T>, state: i64) -> Result<Change, StoreError> {
+    /// Composes the update of a record; once it is written, the record is one version newer.
+    pub(crate) fn update<T: Row>(&self, held: &Held<T>, state: i64) -> Result<Change, StoreError> {
         let value = self.seal(&held.id, &held.row)?;
-        let change = Change::Update { table: T::TABLE, id: held.id.clone(), expected: held.version, state, value };
-        held.version += 1;
-        Ok(change)
+        Ok(Change::Update { table: T::TABLE, id: held.id.clone(), expected: held.version, state, value })
     }
 
     fn seal<T: Row>(&self, id: &[u8], row: &T) -> Result<Vec<u8>, StoreError> {
@@ -151,7 +151,12 @@ impl Records {
     }
 }
 
+/// Added to an ended job's state while a sealed result of it is kept.
+pub(crate) const RESULT_KEPT: i64 = 100;
+
 /// The number that a job's record is selected by.
 pub(crate) fn job_state(row: &JobRow) -> i64 {
-    row.record.state() as i64
+    let state = row.record.state();
+    let kept = (row.result_until.is_some() || row.logs_until.is_some()) && row.results_removed.is_none();
+    state as i64 + if state.is_final() && kept { RESULT_KEPT } else { 0 }
 }

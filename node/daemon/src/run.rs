@@ -3,6 +3,7 @@
 use crate::args::{Common, Run};
 use crate::boot::{Booted, Root, World, boot};
 use crate::config::{self, Config};
+use crate::epochs;
 use crate::home::Home;
 use crate::node::Node;
 use crate::service::Api;
@@ -19,6 +20,7 @@ use decores_telemetry::{Format, LOG_FORMAT_ENV};
 use decores_types::Reason;
 use decores_types::job::EngineKind;
 use std::io::Write as _;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::{Arc, PoisonError};
@@ -54,7 +56,10 @@ pub(crate) fn fork_launcher(config: &Config, home: &Home) -> Result<Launcher> {
 /// `decoresd run`.
 pub(crate) fn run(flags: &Run) -> Result<ExitCode> {
     let home = Home::open(&flags.common.home)?;
-    let config = config::load(home.path(), flags.common.config.as_deref(), Some(flags))?;
+    let config = match config::load(home.path(), flags.common.config.as_deref(), Some(flags)) {
+        Ok(config) => config,
+        Err(error) => return Ok(bad_config(&error)),
+    };
     let launcher = fork_launcher(&config, &home)?;
     forbid_core_dumps().context("failed to forbid core dumps")?;
     let arena = Arena::global().context("failed to lock memory for secrets")?;
@@ -84,7 +89,9 @@ async fn serve(config: Config, home: Home, root: Root, world: World) -> Result<(
     let Booted { node, authority, first_key } = boot(config, &home, root, world).await?;
     let tls = server::tls_config(Arc::new(authority.resolver()))?;
     let router = router::router(Arc::new(Api(Arc::clone(&node))), node.config.http);
-    let upkeep = tokio::spawn(upkeep::run(Arc::clone(&node), Arc::clone(&authority)));
+    let offers = tokio::spawn(upkeep::offers(Arc::clone(&node), node.stopping.subscribe()));
+    let minutely =
+        tokio::spawn(upkeep::minutely(Arc::clone(&node), Arc::clone(&authority), node.stopping.subscribe()));
     let mut stopping = node.stopping.subscribe();
     let serving = tokio::spawn(server::serve(listener, tls, router, node.config.http, async move {
         // An error means that the node is gone, which is a reason to stop as well.
@@ -97,14 +104,28 @@ async fn serve(config: Config, home: Home, root: Root, world: World) -> Result<(
     }
     eprintln!("stopping: jobs that run are cancelled and wiped");
     stop(&node).await;
-    let _ = serving.await;
-    let _ = upkeep.await;
+    let rest = async {
+        for task in [serving, offers, minutely] {
+            if let Err(error) = task.await {
+                tracing::error!(%error, "a part of the node ended badly");
+            }
+        }
+    };
+    if tokio::time::timeout(STOP_PATIENCE, rest).await.is_err() {
+        tracing::error!("some parts of the node did not end in time");
+    }
     Ok(())
 }
 
 /// Tells whoever started the node where it is and how to log in.
 fn announce(node: &Node, home: &Home, address: std::net::SocketAddr, first_key: Option<&str>) -> Result<()> {
     let mut out = std::io::stdout().lock();
+    // Nobody can call "every address" by that name.
+    let address = match address.ip() {
+        ip if !ip.is_unspecified() => address,
+        IpAddr::V4(_) => (Ipv4Addr::LOCALHOST, address.port()).into(),
+        IpAddr::V6(_) => (Ipv6Addr::LOCALHOST, address.port()).into(),
+    };
     eprintln!("node `{}` {}", node.config.name, node.identity.id);
     eprintln!("home  {}", home.path().display());
     eprintln!("root  {}", explain(node.keystore.root_source()));
@@ -152,10 +173,11 @@ async fn stop(node: &Arc<Node>) {
     if tokio::time::timeout(STOP_PATIENCE, ended).await.is_err() {
         tracing::error!("some jobs did not end in time; the next start ends them");
     }
+    upkeep::end_offers(node, node.offers.drain()).await;
     upkeep::summarise(node).await;
-    if let Ok(reason) = Code::parse("signal") {
-        node.persist(Vec::new(), vec![Event::NodeStopped { reason }]).await;
-    }
+    let mut events = vec![epochs::ended(node)];
+    events.extend(Code::parse("signal").ok().map(|reason| Event::NodeStopped { reason }));
+    node.note(events).await;
     let size = node.ledger.store.size().await.unwrap_or(0);
     if size > 0 {
         let integrated = node.ledger.integrated(size - 1);
@@ -173,8 +195,15 @@ pub(crate) fn config_check(common: &Common) -> Result<ExitCode> {
             Ok(ExitCode::SUCCESS)
         }
         Err(error) => {
-            eprintln!("error: {error:#}\n\nhint: the commented defaults are:\n\n{}", config::DEFAULT);
-            Ok(ExitCode::from(2))
+            let code = bad_config(&error);
+            eprintln!("\nThe commented defaults are:\n\n{}", config::DEFAULT);
+            Ok(code)
         }
     }
+}
+
+/// A configuration that cannot be used is wrong usage.
+pub(crate) fn bad_config(error: &anyhow::Error) -> ExitCode {
+    eprintln!("error: {error:#}\n\nhint: `decores config check` prints the commented defaults");
+    ExitCode::from(2)
 }

@@ -8,10 +8,12 @@
 
 pub mod auth;
 mod body;
+mod extract;
 mod failure;
 mod handlers;
 pub mod limits;
 pub mod openapi;
+mod pace;
 pub mod router;
 pub mod server;
 pub mod service;

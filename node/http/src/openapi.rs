@@ -3,6 +3,7 @@
 use crate::handlers::{admin, jobs, log, node, offers};
 use decores_api::jobs::Submission;
 use decores_api::node::NodeStatement;
+use std::sync::LazyLock;
 use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityScheme};
 use utoipa::{Modify, OpenApi};
 
@@ -55,10 +56,15 @@ impl Modify for Bearer {
     }
 }
 
-/// The document as pretty-printed JSON.
-pub fn document() -> String {
+/// Made once: anybody may ask for it, as often as they like.
+static DOCUMENT: LazyLock<String> = LazyLock::new(|| {
     // Plain maps and strings always serialise; an empty document would fail the committed comparison.
     Document::openapi().to_pretty_json().unwrap_or_default()
+});
+
+/// The document as pretty-printed JSON.
+pub fn document() -> &'static str {
+    &DOCUMENT
 }
 
 #[cfg(test)]

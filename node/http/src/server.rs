@@ -1,19 +1,40 @@
 //! The accept loop: TLS 1.3, bounded connections, bounded heads.
+//!
+//! What ends a connection that is no use: its handshake or a head that is not there within [`HttpLimits::head`],
+//! counted anew after every answer; an answer that is not taken at the pace of [`HttpLimits::bytes_per_second`];
+//! and its last request of [`HttpLimits::requests`].
 
 use crate::limits::HttpLimits;
+use crate::pace::PacedWrites;
 use axum::Router;
+use axum::http::{HeaderValue, Request, header};
+use axum::response::Response;
+use hyper::body::Incoming;
 use hyper::server::conn::http1;
+use hyper::service::{Service, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use rustls::server::ResolvesServerCert;
-use std::future::Future;
+use std::convert::Infallible;
+use std::future::{Future, poll_fn};
+use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 use tokio_rustls::TlsAcceptor;
 use tracing::{debug, warn};
+
+/// Time for descriptors to return when there are none for the next connection.
+const NO_DESCRIPTORS: Duration = Duration::from_millis(100);
+/// How long a connection that has ended is kept for its client to hear of it.
+const LINGER: Duration = Duration::from_secs(1);
+/// How much is taken in meanwhile.
+const LINGER_BYTES: u64 = 64 << 20;
 
 /// Why TLS could not be set up.
 #[derive(Debug, thiserror::Error)]
@@ -60,9 +81,8 @@ pub async fn serve(
             accepted = listener.accept() => match accepted {
                 Ok((stream, _)) => stream,
                 Err(error) => {
-                    // Out of descriptors, mostly: give some time to return, without spinning.
                     warn!(%error, "failed to accept a connection");
-                    tokio::task::yield_now().await;
+                    sleep(NO_DESCRIPTORS).await;
                     continue;
                 }
             },
@@ -90,22 +110,51 @@ async fn connection(
     mut closed: tokio::sync::watch::Receiver<bool>,
 ) {
     let _ = stream.set_nodelay(true);
+    let stream = PacedWrites::new(stream, &limits);
     let Ok(Ok(stream)) = timeout(limits.head, acceptor.accept(stream)).await else { return };
     let mut http = http1::Builder::new();
     http.timer(TokioTimer::new())
         .header_read_timeout(limits.head)
         .max_buf_size(limits.head_bytes)
         .max_headers(limits.headers);
-    let serving = http.serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
-    tokio::pin!(serving);
+    let mut serving = http.serve_connection(TokioIo::new(stream), counted(router, limits.requests));
     let result = tokio::select! {
-        result = serving.as_mut() => result,
+        result = poll_fn(|context| serving.poll_without_shutdown(context)) => result,
         _ = closed.changed() => {
-            serving.as_mut().graceful_shutdown();
-            serving.await
+            Pin::new(&mut serving).graceful_shutdown();
+            poll_fn(|context| serving.poll_without_shutdown(context)).await
         }
     };
     if let Err(error) = result {
         debug!(%error, "connection ended");
     }
+    // Whatever it did, a client gets no longer than this to hear the last answer.
+    let _ = timeout(LINGER, linger(serving.into_parts().io.into_inner())).await;
+}
+
+/// The router for one connection, whose last answer says that it is the last.
+fn counted(
+    router: Router,
+    requests: u32,
+) -> impl Service<Request<Incoming>, Response = Response, Error = Infallible, Future: Send + Unpin> + Send + Unpin {
+    let (router, asked) = (TowerToHyperService::new(router), AtomicU32::new(0));
+    service_fn(move |request| {
+        let last = asked.fetch_add(1, Ordering::Relaxed) + 1 >= requests;
+        let answer = router.call(request);
+        Box::pin(async move {
+            let mut answer = answer.await?;
+            if last {
+                answer.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+            }
+            Ok(answer)
+        })
+    })
+}
+
+/// Ends our side, then takes in what the client still sends: closing at once, with bytes unread, would reset the
+/// connection and take from the client the answer that refused them.
+async fn linger(mut stream: impl AsyncRead + AsyncWrite + Unpin) -> std::io::Result<()> {
+    stream.shutdown().await?;
+    let mut unread = stream.take(LINGER_BYTES);
+    tokio::io::copy(&mut unread, &mut tokio::io::sink()).await.map(drop)
 }

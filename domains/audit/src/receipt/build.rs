@@ -1,7 +1,7 @@
 //! Making a receipt: payload, signature, log entry.
 
 use crate::event::{Event, LABEL_RECEIPT};
-use crate::receipt::file::{ReceiptError, Statement, Subject, SubjectDigest, check_sorted};
+use crate::receipt::file::{ReceiptError, Statement, Subject, SubjectDigest};
 use crate::receipt::predicate::Predicate;
 use crate::receipt::{PAYLOAD_TYPE, RECEIPT_TYPE, STATEMENT_TYPE};
 use decores_keys::{Envelope, KeyError, KeyStore};
@@ -15,7 +15,6 @@ use decores_types::{Commitment, Digest, KeyId};
 /// # Errors
 /// If the predicate does not read back.
 pub fn payload(predicate: Predicate) -> Result<Vec<u8>, ReceiptError> {
-    check_sorted(&predicate)?;
     let subject = vec![subject(&predicate).map_err(ReceiptError::Payload)?];
     let statement = Statement {
         statement_type: STATEMENT_TYPE.to_owned(),
@@ -23,7 +22,9 @@ pub fn payload(predicate: Predicate) -> Result<Vec<u8>, ReceiptError> {
         predicate_type: RECEIPT_TYPE.to_owned(),
         subject,
     };
-    canonical::to_vec(&statement).map_err(ReceiptError::Payload)
+    let payload = canonical::to_vec(&statement).map_err(ReceiptError::Payload)?;
+    let (read, _) = Statement::parse(&payload)?;
+    if read == statement { Ok(payload) } else { Err(ReceiptError::ReadBack) }
 }
 
 /// What the statement is about: the output, or the spec where there is no output.

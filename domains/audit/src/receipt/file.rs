@@ -134,6 +134,9 @@ pub enum ReceiptError {
     /// A list that is not sorted, or has something twice.
     #[error("the receipt's list `{0}` is not sorted")]
     Order(&'static str),
+    /// A payload that reads back as another one, such as one with a number beyond 2^53.
+    #[error("the receipt's payload does not read back as it was written")]
+    ReadBack,
     /// Larger than [`MAX_RECEIPT`].
     #[error("the receipt has {0} bytes, at most {MAX_RECEIPT} are written")]
     TooLarge(usize),
@@ -184,6 +187,18 @@ impl ReceiptFile {
     }
 }
 
+impl Statement {
+    /// Reads a payload strictly; gives its log key, too.
+    pub(super) fn parse(payload: &[u8]) -> Result<(Self, [u8; 32]), ReceiptError> {
+        let statement: Self = canonical::from_slice(payload, MAX_RECEIPT).map_err(ReceiptError::Payload)?;
+        check_type("statement type", &statement.statement_type, STATEMENT_TYPE)?;
+        check_type("predicate type", &statement.predicate_type, RECEIPT_TYPE)?;
+        let log_key = statement.predicate.log_key.array().ok_or(ReceiptError::LogKey)?;
+        check_sorted(&statement.predicate)?;
+        Ok((statement, log_key))
+    }
+}
+
 impl Receipt {
     /// Reads a receipt strictly; verifies nothing.
     ///
@@ -198,12 +213,7 @@ impl Receipt {
     /// # Errors
     /// If it is anything but a statement in its one encoding.
     pub fn open(file: ReceiptFile) -> Result<Self, ReceiptError> {
-        let statement: Statement =
-            canonical::from_slice(&file.envelope.payload.0, MAX_RECEIPT).map_err(ReceiptError::Payload)?;
-        check_type("statement type", &statement.statement_type, STATEMENT_TYPE)?;
-        check_type("predicate type", &statement.predicate_type, RECEIPT_TYPE)?;
-        let log_key = statement.predicate.log_key.array().ok_or(ReceiptError::LogKey)?;
-        check_sorted(&statement.predicate)?;
+        let (statement, log_key) = Statement::parse(&file.envelope.payload.0)?;
         Ok(Self { file, statement, log_key })
     }
 
@@ -214,7 +224,7 @@ impl Receipt {
 }
 
 /// The lists of a predicate that have one order.
-pub(super) fn check_sorted(predicate: &Predicate) -> Result<(), ReceiptError> {
+fn check_sorted(predicate: &Predicate) -> Result<(), ReceiptError> {
     if !predicate.insecure.is_sorted_by(|a, b| a < b) {
         return Err(ReceiptError::Order("insecure"));
     }

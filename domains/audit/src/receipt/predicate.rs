@@ -151,10 +151,12 @@ pub struct Outcome {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub struct Usage {
-    /// Milliseconds the program ran.
-    pub wall_ms: u64,
-    /// Milliseconds of compiling.
-    pub compile_ms: u64,
+    /// Milliseconds the program ran; absent where the engine gave no credible word.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub wall_ms: Option<u64>,
+    /// Milliseconds of compiling; absent where the engine gave no credible word.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub compile_ms: Option<u64>,
     /// Milliseconds of processor time.
     pub cpu_ms: u64,
     /// Peak memory, in bytes.
@@ -214,10 +216,9 @@ pub struct Times {
     pub ended: Timestamp,
 }
 
-/// How strongly a node without hardware evidence knows each member: its own word, but for the spec,
-/// which digests and commitments bind.
+/// How strongly each member is known of a node without hardware evidence: by its own word.
 pub fn strengths() -> BTreeMap<String, Strength> {
-    const MEMBERS: [&str; 18] = [
+    const MEMBERS: [&str; 19] = [
         "attempt",
         "consumer",
         "input",
@@ -234,9 +235,9 @@ pub fn strengths() -> BTreeMap<String, Strength> {
         "result",
         "retained",
         "rootSource",
+        "spec",
         "times",
         "wipe",
     ];
-    let asserted = MEMBERS.iter().map(|m| ((*m).to_owned(), Strength::Asserted));
-    asserted.chain([("spec".to_owned(), Strength::Proved)]).collect()
+    MEMBERS.iter().map(|m| ((*m).to_owned(), Strength::Asserted)).collect()
 }

@@ -37,7 +37,7 @@ claims! {
     /// That the entry commits to this payload.
     Commitment = "commitment", Proved;
     /// What was asked for.
-    Spec = "spec", Proved;
+    Spec = "spec", Asserted;
     /// What ran.
     Program = "program", Asserted;
     /// What went in.

@@ -1,6 +1,6 @@
 //! Program, input and output: the node's commitments against the spec's, and against an opening.
 
-use crate::receipt::{Opening, Receipt};
+use crate::receipt::{Opening, Predicate, Receipt};
 use crate::verify::{Finding, OutputEvidence};
 use decores_types::bundle::{Manifest as _, OutputManifest};
 use decores_types::{Commitment, CommitmentKey, Digest, JobState, chain};
@@ -30,7 +30,7 @@ fn measured(
         return Finding::fails(format!("the opening does not open the spec's commitment to the {label}"));
     }
     let Some(measured) = measured else {
-        return if has_run(receipt) {
+        return if has_run(receipt.predicate()) {
             Finding::fails(format!("it ran, but the engine names no {label}"))
         } else {
             Finding::not_claimed(format!("the engine opened no {label}"))
@@ -49,7 +49,7 @@ pub(super) fn output(receipt: &Receipt, evidence: Option<&OutputEvidence>) -> Fi
     let opening = receipt.file.opening.as_ref();
     let manifest = opening.and_then(|o| o.output.as_ref());
     let Some(committed) = receipt.predicate().output else {
-        return if has_run(receipt) {
+        return if receipt.predicate().result.state == JobState::Done {
             Finding::fails("the attempt is done, but has no output")
         } else if manifest.is_some() || evidence.is_some() {
             Finding::fails("the attempt has no output")
@@ -96,6 +96,6 @@ fn key_of(opening: &Opening, receipt: &Receipt) -> Option<CommitmentKey> {
     opening.commitment_key().filter(|key| key.check() == receipt.predicate().spec.key_check)
 }
 
-fn has_run(receipt: &Receipt) -> bool {
-    receipt.predicate().result.state == JobState::Done
+fn has_run(p: &Predicate) -> bool {
+    p.result.exit.is_some() || p.result.state == JobState::Done
 }

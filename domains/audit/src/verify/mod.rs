@@ -2,8 +2,8 @@
 //!
 //! [`verify`] takes bytes and says of each [`Claim`] what it found; it opens no file and knows no
 //! time. First the issuer: only of a payload that a pinned identity signed is anything else judged.
-//! Then what mathematics decides ([`proved`](self)): log, commitment, spec. Then the node's word
-//! against itself and against the spec.
+//! Then what mathematics decides ([`proved`](self)): log, commitment, what the spec binds. Then the
+//! node's word against itself and against the spec.
 
 pub mod claim;
 mod data;

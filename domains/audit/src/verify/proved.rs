@@ -116,7 +116,7 @@ pub(super) fn spec(issued: &Issued<'_>) -> Finding {
     {
         return Finding::fails("the opening's key is not the one the spec was made with");
     }
-    Finding::holds("the spec stands in the payload; subject and output key fit it")
+    Finding::holds("the spec that the node accepted, by its signed word; subject, key and commitments fit it")
 }
 
 /// Cosignatures are refused in receipts until witnesses exist, so none can count.

@@ -103,12 +103,4 @@ impl Report {
     pub const fn is_accepted(&self) -> bool {
         matches!(self.verdict, Verdict::Accepted)
     }
-
-    /// The exit code of `decores verify`: 0 or 3 ([`NotJson`] is 2).
-    pub const fn exit_code(&self) -> u8 {
-        match self.verdict {
-            Verdict::Accepted => 0,
-            Verdict::Refused { .. } => 3,
-        }
-    }
 }

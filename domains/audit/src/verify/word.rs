@@ -74,7 +74,26 @@ pub(super) fn result(p: &Predicate) -> Finding {
         Reason::ExitNonzero => r.exit.is_some_and(|code| code != 0),
         // These can come after the program ended by itself.
         Reason::LimitOutput | Reason::LimitTime | Reason::ByConsumer | Reason::ByOperator | Reason::EngineLost => true,
-        _ => r.exit.is_none(),
+        // The program never began, or was stopped; the others are no end, which `ends_with` has refused.
+        Reason::Trap
+        | Reason::LimitMemory
+        | Reason::LimitCompile
+        | Reason::LimitScratch
+        | Reason::ProgramInvalid
+        | Reason::PayloadInvalid
+        | Reason::Resubmit
+        | Reason::QueueExpired
+        | Reason::WipeIncomplete
+        | Reason::Protection
+        | Reason::Limits
+        | Reason::Policy
+        | Reason::Accepted
+        | Reason::NotRequired
+        | Reason::SlotFree
+        | Reason::Compiling
+        | Reason::Started
+        | Reason::ProgramEnded
+        | Reason::Ended => r.exit.is_none(),
     };
     if !exit_fits {
         return Finding::fails(format!("the exit code does not fit `{}`", r.reason));
@@ -94,10 +113,22 @@ pub(super) fn times(p: &Predicate) -> Finding {
     Finding::holds(format!("queued {}, ended {}, by the node's own clock", t.queued, t.ended))
 }
 
+/// What every attempt holds, and so what must be looked for afterwards.
+const HELD: [&str; 2] = ["offer-key", "sealed-input"];
+/// What an engine holds besides.
+const HELD_BY_ENGINE: [&str; 4] = ["processes", "cgroup", "mounts", "scratch"];
+
 pub(super) fn wipe(p: &Predicate) -> Finding {
     let w = &p.wipe;
-    if w.checks.is_empty() && p.times.started.is_none() {
+    let engine = p.isolation.is_some() || p.times.started.is_some();
+    if w.checks.is_empty() && !engine {
         return Finding::not_claimed("nothing had to be destroyed");
+    }
+    let held = HELD.iter().chain(if engine { HELD_BY_ENGINE.as_slice() } else { &[] });
+    for what in held {
+        if !w.checks.iter().any(|c| c.what.as_str() == *what) {
+            return Finding::fails(format!("nobody looked whether `{what}` was destroyed"));
+        }
     }
     if let Some(check) = w.checks.iter().find(|c| !c.passed) {
         return Finding::fails(format!("the check of `{}` did not pass", check.what));

@@ -196,14 +196,18 @@ pub fn predicate() -> Predicate {
             state: JobState::Done,
             reason: Reason::Completed,
             exit: Some(0),
-            usage: Some(Usage { wall_ms: 20, compile_ms: 30, cpu_ms: 40, memory_bytes: 1 << 20 }),
+            usage: Some(Usage { wall_ms: Some(20), compile_ms: Some(30), cpu_ms: 40, memory_bytes: 1 << 20 }),
         },
         wipe: Wipe {
             standard: "NIST SP 800-88 Rev. 2".to_owned(),
             category: Some(WipeCategory::Clear),
             checks: vec![
-                check("offer-key", WipeCategory::PurgeCryptographicErase),
+                check("processes", WipeCategory::Clear),
+                check("cgroup", WipeCategory::Clear),
+                check("mounts", WipeCategory::Clear),
                 check("scratch", WipeCategory::Clear),
+                check("offer-key", WipeCategory::Clear),
+                check("sealed-input", WipeCategory::PurgeCryptographicErase),
             ],
             complete: true,
             not_covered: vec!["remanence of memory chips".to_owned()],
@@ -215,6 +219,16 @@ pub fn predicate() -> Predicate {
         strength: strengths(),
         log_key: LOG_KEY.as_slice().into(),
     }
+}
+
+/// An attempt whose time in the queue ran out.
+pub fn never_ran() -> Predicate {
+    let mut told = predicate();
+    (told.result.state, told.result.reason) = (JobState::Failed, Reason::QueueExpired);
+    (told.program, told.input, told.output, told.result.exit, told.result.usage) = (None, None, None, None, None);
+    (told.protection, told.isolation, told.limits, told.times.started) = (None, None, None, None);
+    told.wipe.checks.drain(..4);
+    told
 }
 
 /// Signs, logs and joins a receipt; the log has a few other entries.

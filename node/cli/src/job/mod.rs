@@ -91,7 +91,7 @@ impl JobCommand {
                 Self::Submit(args) => args.run(context, &client).await,
                 Self::List { lines } => read::list(context, &client, usize::from(lines)).await,
                 Self::Show { job } => read::show(context, &client, job).await,
-                Self::Logs { job } => read::logs(&client, job).await,
+                Self::Logs { job } => read::logs(context, &client, job).await,
                 Self::Cancel { job } => read::cancel(&client, job).await,
                 Self::Result(args) => read::result(context, &client, args).await,
                 Self::Receipt(args) => read::receipt(context, &client, args).await,

@@ -3,13 +3,15 @@
 use super::{ReceiptArgs, ResultArgs, WaitFor, run};
 use crate::context::Context;
 use crate::failure::{Exit, Failure};
-use crate::progress::JobProgress;
-use crate::table::{Cell, Table, plain};
+use crate::progress::{Bytes, JobProgress};
+use crate::table::{Cell, Table};
 use crate::{output, units, verify};
 use console::Style;
 use decores_api::jobs::Job;
-use decores_client::{Client, ClientError, PageRequest, files};
+use decores_client::{Client, ClientError, JobReceipt, Output, PageRequest, files};
+use decores_telemetry::plain;
 use decores_types::{JobId, JobState};
+use serde_json::{Value, json};
 use std::io::IsTerminal as _;
 
 /// Jobs on a page of the node's listing.
@@ -86,8 +88,13 @@ pub(super) async fn show(context: &Context, client: &Client, job: JobId) -> Resu
     Ok(Exit::Done)
 }
 
-pub(super) async fn logs(client: &Client, job: JobId) -> Result<Exit, Failure> {
-    output::bytes(&client.logs(job).await?)?;
+pub(super) async fn logs(context: &Context, client: &Client, job: JobId) -> Result<Exit, Failure> {
+    let logs = client.logs(job).await?;
+    if context.json {
+        output::json(&json!({"job": job, "logs": String::from_utf8_lossy(&logs)}))?;
+    } else {
+        output::text(&logs)?;
+    }
     Ok(Exit::Done)
 }
 
@@ -103,7 +110,9 @@ pub(super) async fn result(context: &Context, client: &Client, args: ResultArgs)
         run::outcome(&job)?;
         return Err(Failure::new(Exit::Failed, format!("{} has no output", args.job)));
     }
-    let mut opened = client.output(args.job).await?;
+    let mut opened = fetch(client, args.job).await?;
+    let receipt = client.receipt(&job, Some(&opened), &context.trust(None)?, &[]).await?;
+    vouched(&receipt)?;
     let manifest = opened.manifest().clone();
     let (file, folder, json) = (args.output, args.dir, context.json);
     let to_folder = folder.is_some();
@@ -124,6 +133,23 @@ pub(super) async fn result(context: &Context, client: &Client, args: ResultArgs)
     run::outcome(&job)
 }
 
+/// A job's output, opened.
+pub(super) async fn fetch(client: &Client, job: JobId) -> Result<Output, Failure> {
+    let mut progress = Bytes::new("fetching the output");
+    let output = client.output(job, &mut |n| progress.add(n)).await;
+    progress.clear();
+    Ok(output?)
+}
+
+/// Refuses an output that nobody answers for: whoever knows its public key could have sealed it.
+pub(super) fn vouched(receipt: &JobReceipt) -> Result<(), Failure> {
+    if receipt.is_authentic() {
+        return Ok(());
+    }
+    output::note(verify::table(&receipt.report).render(false).trim_end());
+    Err(Failure::new(Exit::Refused, "nobody answers for this output: its receipt is not the node's, or not in its log"))
+}
+
 /// The job, once it has ended; what it did before we came is not told again.
 async fn ended(client: &Client, job: JobId) -> Result<Job, Failure> {
     let now = client.job(job).await?;
@@ -138,10 +164,16 @@ async fn ended(client: &Client, job: JobId) -> Result<Job, Failure> {
 
 pub(super) async fn receipt(context: &Context, client: &Client, args: ReceiptArgs) -> Result<Exit, Failure> {
     let WaitFor::Logged = args.wait;
-    let receipt = client.receipt(args.job, &context.trust(None)?, &[]).await?;
-    match &args.out {
-        Some(path) => files::replace(path, files::ORDINARY, &receipt.bytes)?,
-        None => output::bytes(&receipt.bytes)?,
+    let job = client.job(args.job).await?;
+    let receipt = client.receipt(&job, None, &context.trust(None)?, &[]).await?;
+    if let Some(path) = &args.out {
+        files::replace(path, files::ORDINARY, &receipt.bytes)?;
+    }
+    if context.json {
+        let document: Value = serde_json::from_slice(&receipt.bytes).map_err(|e| Failure::new(Exit::Failed, e))?;
+        output::json(&json!({"job": args.job, "receipt": document, "report": receipt.report}))?;
+    } else if args.out.is_none() {
+        output::text(&receipt.bytes)?;
     }
     let counts = verify::counts(&receipt.report);
     if receipt.report.is_accepted() {

@@ -4,13 +4,15 @@ use super::read;
 use super::what::What;
 use crate::context::Context;
 use crate::failure::{Exit, Failure};
-use crate::progress::JobProgress;
+use crate::progress::{Bytes, JobProgress};
 use crate::{output, units, verify};
 use clap::Args;
 use decores_api::jobs::Job;
 use decores_audit::verify::Require;
 use decores_client::{Client, JobReceipt, JobRecord, Output, Prepared, files};
+use decores_telemetry::plain;
 use decores_types::JobState;
+use decores_types::bundle::OutputManifest;
 use serde_json::json;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -78,8 +80,11 @@ impl Run {
 async fn draft(client: &Client, what: What) -> Result<Draft, Failure> {
     let terms = what.terms();
     let input = what.input()?;
-    let prepared = tokio::task::spawn_blocking(move || input.prepare()).await;
-    let input = Arc::new(prepared.map_err(|e| Failure::new(Exit::Failed, e))??);
+    let mut progress = Bytes::new("reading program and input");
+    let bar = progress.clone();
+    let prepared = read::blocking(move || input.prepare(&mut |n| progress.add(n))).await;
+    bar.clear();
+    let input = Arc::new(prepared?);
     let record = client.draft(&input, &terms)?;
     Ok(Draft { record, input })
 }
@@ -96,7 +101,9 @@ async fn submit(context: &Context, client: &Client, draft: Draft) -> Result<Exit
         output::line(job.job)?;
         output::note(format!(
             "{}: {}; fetch its output with: decores job result {}",
-            job.state, job.explanation, job.job
+            job.state,
+            plain(&job.explanation),
+            job.job
         ));
     }
     Ok(Exit::Done)
@@ -111,36 +118,42 @@ struct Targets {
 }
 
 impl Targets {
-    /// Output first, then logs, then the receipt: a bad receipt does not hide what the program said.
+    /// Logs first: a bad receipt does not hide what the program said. The output goes nowhere before the node's
+    /// signature answers for it.
     async fn bring_back(&self, context: &Context, client: &Client, job: &Job) -> Result<Exit, Failure> {
-        let output = match job.result {
-            true => match self.save(context, client, job).await {
-                // Whoever read our output has enough; the receipt is still wanted.
-                Err(Failure::PipeClosed) => None,
-                saved => Some(saved?),
-            },
-            false => None,
-        };
+        if job.state == JobState::Done && !job.result {
+            let text = format!("the node says that {} is done, but gives no output", job.job);
+            return Err(Failure::new(Exit::Refused, text));
+        }
+        let output = if job.result { Some(read::fetch(client, job.job).await?) } else { None };
         if job.logs {
             read::show_logs(&client.logs(job.job).await?);
         }
         let trust = context.trust(None)?;
-        let receipt = client.receipt(job.job, &trust, &self.require).await?;
+        let receipt = client.receipt(job, output.as_ref(), &trust, &self.require).await?;
         if let Some(path) = &self.receipt {
             files::replace(path, files::ORDINARY, &receipt.bytes)?;
         }
+        let manifest = output.as_ref().map(|o| o.manifest().clone());
+        if let Some(output) = output {
+            read::vouched(&receipt)?;
+            match self.save(context, output, job).await {
+                // Whoever read our output has enough; the verdict is still wanted.
+                Ok(()) | Err(Failure::PipeClosed) => {}
+                Err(failure) => return Err(failure),
+            }
+        }
         if context.json {
-            output::json(&summary(job, output.as_ref(), &receipt))?;
+            output::json(&summary(job, manifest.as_ref(), &receipt))?;
         }
         self.judge_receipt(job, &receipt)?;
         outcome(job)
     }
 
-    async fn save(&self, context: &Context, client: &Client, job: &Job) -> Result<Output, Failure> {
-        let output = client.output(job.job).await?;
+    async fn save(&self, context: &Context, mut output: Output, job: &Job) -> Result<(), Failure> {
+        let left = output.manifest().files.len();
         let (file, folder, to_stdout) = (self.output.clone(), self.output_dir.clone(), !context.json);
-        let output = read::blocking(move || {
-            let mut output = output;
+        read::blocking(move || {
             if let Some(folder) = &folder {
                 output.save_folder(folder)?;
             }
@@ -149,10 +162,9 @@ impl Targets {
                 None if folder.is_none() && to_stdout => output.write_stdout(&mut std::io::stdout())?,
                 None => {}
             }
-            Ok(output)
+            Ok(())
         })
         .await?;
-        let left = output.manifest().files.len();
         if left > 0 && self.output_dir.is_none() {
             output::note(format!(
                 "{} of the output not fetched: decores job result {} --dir DIR",
@@ -160,7 +172,7 @@ impl Targets {
                 job.job
             ));
         }
-        Ok(output)
+        Ok(())
     }
 
     fn judge_receipt(&self, job: &Job, receipt: &JobReceipt) -> Result<(), Failure> {
@@ -174,20 +186,20 @@ impl Targets {
             return Ok(());
         }
         output::note(verify::table(&receipt.report).render(false).trim_end());
-        output::note(format!("{} {}: {} ({})", job.job, job.state, job.reason, job.explanation));
+        output::note(format!("{} {}: {} ({})", job.job, job.state, job.reason, plain(&job.explanation)));
         Err(Failure::new(Exit::Refused, format!("the receipt is not to be relied on: {counts}"))
             .hint("keep it: it is signed, and can be held against the node"))
     }
 }
 
-fn summary(job: &Job, output: Option<&Output>, receipt: &JobReceipt) -> serde_json::Value {
+fn summary(job: &Job, output: Option<&OutputManifest>, receipt: &JobReceipt) -> serde_json::Value {
     json!({
         "job": job.job,
         "attempt": job.attempt,
         "state": job.state,
         "reason": job.reason,
         "explanation": job.explanation,
-        "output": output.map(Output::manifest),
+        "output": output,
         "receipt": receipt.report,
     })
 }

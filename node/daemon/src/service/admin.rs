@@ -13,7 +13,6 @@ use decores_detection::Alert;
 use decores_keys::KeyState;
 use decores_sandbox::plan::strongest;
 use decores_types::{AlertId, KeyId, Timestamp, chain};
-use std::sync::PoisonError;
 
 pub(crate) async fn status(node: &Node, permit: &Permit<action::ReadStatus>) -> Result<Status, Problem> {
     let principal = permit.principal();
@@ -77,7 +76,7 @@ pub(crate) fn keys(node: &Node) -> Result<Vec<Key>, Problem> {
             key(k.id, k.purpose.to_string(), k.epoch, k.algorithm.name(), k.created, state_name(k.state), "keystore")
         })
         .collect();
-    let epoch = node.epoch.lock().unwrap_or_else(PoisonError::into_inner);
+    let epoch = node.epochs.current();
     let c = epoch.certificate();
     out.push(key(c.id, "epoch".to_owned(), c.epoch, "ed25519", c.not_before, "active", "memory"));
     Ok(out)
@@ -107,8 +106,9 @@ pub(crate) async fn acknowledge(node: &Node, alert: AlertId) -> Result<WireAlert
         let (Ok(kind), Ok(severity)) = (kind, severity) else {
             return Err(Problem::new(Code::Internal, "the alert's kind has no name in the log"));
         };
-        let change = node.records.update(&mut held, ALERT_ACKNOWLEDGED).map_err(|e| store_problem(&e))?;
-        node.persist(vec![change], vec![Event::AlertAcknowledged { alert, kind, severity }]).await;
+        let change = node.records.update(&held, ALERT_ACKNOWLEDGED).map_err(|e| store_problem(&e))?;
+        let event = Event::AlertAcknowledged { alert, kind, severity };
+        node.persist(vec![change], vec![event]).await.map_err(|e| store_problem(&e))?;
     }
     Ok(wire(held.row))
 }

@@ -5,25 +5,37 @@ use crate::blobs::names;
 use crate::ending::ENDED_OFFSET;
 use crate::node::{Node, store_problem};
 use crate::receipts;
-use crate::records::{Held, JobRow, ReceiptRow, job_state};
+use crate::records::{Held, JobRow, ReceiptRow};
+use crate::summary::Cause;
 use decores_access::{ActionType, Permit, Principal, Refusal, action};
 use decores_api::jobs::{Job, JobStep};
 use decores_api::{Code, Page, Problem};
+use decores_audit::code::Code as LogCode;
+use decores_audit::event::Event;
 use decores_audit::ports::Select;
+use decores_blobs::BlobError;
 use decores_http::{Failure, SealedFile};
 use decores_types::{Attempt, JobId, Reason, Timestamp, chain};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Longest a receipt may wait for the log's next checkpoint.
 const RECEIPT_PATIENCE: Duration = Duration::from_secs(30);
 
 /// Finds a job for somebody who may do `A` with it. Another consumer's does not exist.
-async fn find<A: ActionType>(node: &Node, who: &Principal, job: JobId) -> Result<(Held<JobRow>, Permit<A>), Problem> {
+async fn find<A: ActionType>(node: &Arc<Node>, who: &Principal, job: JobId) -> Result<(Held<JobRow>, Permit<A>), Problem> {
     let held: Option<Held<JobRow>> = node.records.get(job.as_bytes()).await.map_err(|e| store_problem(&e))?;
     let refuse = |refusal: Refusal| Failure::from(refusal).0;
-    let Some(held) = held else { return Err(refuse(Refusal::NotFound(A::ACTION))) };
-    match who.permit_on::<A>(held.row.record.consumer) {
-        Ok(permit) => Ok((held, permit)),
+    // What is not there and what is another's take the same way out.
+    let permitted = held.ok_or(Refusal::NotFound(A::ACTION)).and_then(|held| {
+        let permit = who.permit_on::<A>(held.row.record.consumer)?;
+        Ok((held, permit))
+    });
+    match permitted {
+        Ok(found) => {
+            node.summary.count(Cause::JobRead, node.clock.now());
+            Ok(found)
+        }
         Err(refusal) => {
             sign_in::refused(node, who, refusal).await;
             Err(refuse(refusal))
@@ -74,7 +86,7 @@ pub(crate) async fn list(
 }
 
 pub(crate) async fn show(
-    node: &Node,
+    node: &Arc<Node>,
     who: &Principal,
     job: JobId,
     after: Option<usize>,
@@ -101,7 +113,7 @@ pub(crate) async fn show(
     }
 }
 
-pub(crate) async fn cancel(node: &Node, who: &Principal, job: JobId) -> Result<Job, Problem> {
+pub(crate) async fn cancel(node: &Arc<Node>, who: &Principal, job: JobId) -> Result<Job, Problem> {
     let (held, _) = find::<action::CancelJob>(node, who, job).await?;
     if held.row.record.state().is_final() || !node.cancel(job, Reason::ByConsumer) {
         return Err(Problem::new(Code::StateConflict, format!("the job is {}", held.row.record.state())));
@@ -116,7 +128,7 @@ pub(crate) enum What {
     Logs,
 }
 
-pub(crate) async fn sealed(node: &Node, who: &Principal, job: JobId, what: What) -> Result<SealedFile, Problem> {
+pub(crate) async fn sealed(node: &Arc<Node>, who: &Principal, job: JobId, what: What) -> Result<SealedFile, Problem> {
     let (held, _) = find::<action::ReadJob>(node, who, job).await?;
     let record = &held.row.record;
     if !record.state().is_final() {
@@ -145,28 +157,39 @@ fn unusable(error: &dyn std::error::Error) -> Problem {
     Problem::new(Code::Internal, "the node could not use its sealed files")
 }
 
-pub(crate) async fn delete_result(node: &Node, who: &Principal, job: JobId) -> Result<(), Problem> {
+pub(crate) async fn delete_result(node: &Arc<Node>, who: &Principal, job: JobId) -> Result<(), Problem> {
     let (mut held, _) = find::<action::DeleteResult>(node, who, job).await?;
     if !held.row.record.state().is_final() {
         return Err(Problem::new(Code::StateConflict, format!("the job is still {}", held.row.record.state())));
     }
-    remove_results(node, &mut held).await
+    remove_results(node, &mut held, "by-consumer").await
 }
 
-/// Deletes an ended job's sealed files and notes it in its record.
-pub(crate) async fn remove_results(node: &Node, held: &mut Held<JobRow>) -> Result<(), Problem> {
-    let names = names(held.row.record.job, held.row.record.attempt()).map_err(|error| unusable(&error))?;
-    for name in [names.output, names.logs] {
-        node.blobs.delete(&name).map_err(|error| unusable(&error))?;
+/// Deletes an ended job's sealed files, and says so in its record and in the log.
+pub(crate) async fn remove_results(node: &Node, held: &mut Held<JobRow>, reason: &str) -> Result<(), Problem> {
+    if held.row.results_removed.is_some() {
+        return Ok(());
+    }
+    let (job, attempt) = (held.row.record.job, held.row.record.attempt());
+    let blobs = node.blobs.clone();
+    let deleted = tokio::task::spawn_blocking(move || -> Result<(), BlobError> {
+        let names = names(job, attempt)?;
+        blobs.delete(&names.output)?;
+        blobs.delete(&names.logs)?;
+        Ok(())
+    });
+    match deleted.await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => return Err(unusable(&error)),
+        Err(error) => return Err(unusable(&error)),
     }
     held.row.results_removed = Some(node.clock.now());
-    let state = job_state(&held.row);
-    let change = node.records.update(held, state).map_err(|e| store_problem(&e))?;
-    node.persist(vec![change], Vec::new()).await;
-    Ok(())
+    let reason = LogCode::parse(reason).map_err(|error| unusable(&error))?;
+    let event = Event::JobRemoved { job, attempt, reason };
+    node.write_job(held, vec![event]).await.map_err(|e| store_problem(&e))
 }
 
-pub(crate) async fn receipt(node: &Node, who: &Principal, job: JobId) -> Result<Vec<u8>, Problem> {
+pub(crate) async fn receipt(node: &Arc<Node>, who: &Principal, job: JobId) -> Result<Vec<u8>, Problem> {
     let (held, _) = find::<action::ReadJob>(node, who, job).await?;
     let Some(attempt) = held.row.receipt_attempt else {
         let state = held.row.record.state();
@@ -179,8 +202,10 @@ pub(crate) async fn receipt(node: &Node, who: &Principal, job: JobId) -> Result<
     if tokio::time::timeout(RECEIPT_PATIENCE, integrated).await.is_err() {
         return Err(Problem::new(Code::Unavailable, "the log has not taken in the receipt yet"));
     }
-    let file = receipts::file(node, &receipt).and_then(|file| Ok(file.to_bytes()?));
-    file.map_err(|error| {
+    let (tiles, key) = (Arc::clone(&node.ledger.tiles), node.ledger.key.clone());
+    let made = tokio::task::spawn_blocking(move || receipts::file(&*tiles, &key, &receipt)).await;
+    let made = made.map_err(anyhow::Error::from).and_then(|made| made);
+    made.map_err(|error| {
         tracing::error!(%job, error = format!("{error:#}"), "failed to complete a receipt");
         Problem::new(Code::Internal, "the node could not complete the receipt")
     })

@@ -8,7 +8,8 @@ pub(crate) mod sign_in;
 mod submit;
 
 use crate::node::Node;
-use decores_access::{Permit, Principal, Refusal, action};
+use crate::summary::Cause;
+use decores_access::{Action, Permit, Principal, Refusal, action};
 use decores_api::admin::{Alert, ApiKey, ApiKeyCreated, ApiKeyRequest, Key};
 use decores_api::jobs::{Job, Submission};
 use decores_api::log::LogEntries;
@@ -45,11 +46,13 @@ impl Service for Api {
     }
 
     async fn offer(&self, permit: Permit<action::AskOffer>, request: OfferRequest) -> Result<OfferResponse, Problem> {
-        offers::make(&self.0, &permit, &request).await
+        let made = offers::make(&self.0, &permit, &request).await;
+        sign_in::note(&self.0, permit.principal(), Action::AskOffer, made).await
     }
 
-    async fn plan(&self, _: Permit<action::AskOffer>, request: PlanRequest) -> Result<PlanResponse, Problem> {
-        offers::plan(&self.0, &request)
+    async fn plan(&self, permit: Permit<action::AskOffer>, request: PlanRequest) -> Result<PlanResponse, Problem> {
+        let planned = offers::plan(&self.0, &request);
+        sign_in::note(&self.0, permit.principal(), Action::AskOffer, planned).await
     }
 
     async fn submit(
@@ -59,7 +62,8 @@ impl Service for Api {
         submission: Submission,
         payload: PayloadStream,
     ) -> Result<Submitted, Problem> {
-        submit::submit(&self.0, &permit, &idempotency_key, submission, payload).await
+        let submitted = submit::submit(&self.0, &permit, &idempotency_key, submission, payload).await;
+        sign_in::note(&self.0, permit.principal(), Action::SubmitJob, submitted).await
     }
 
     async fn jobs(
@@ -96,19 +100,19 @@ impl Service for Api {
     }
 
     async fn checkpoint(&self, _: Permit<action::ReadLogProofs>) -> Result<LogBytes, Problem> {
-        log::checkpoint(&self.0)
+        log::checkpoint(&self.0).await
     }
 
     async fn tile(&self, _: Permit<action::ReadLogProofs>, path: String) -> Result<LogBytes, Problem> {
-        log::tile(&self.0, &path)
+        log::tile(&self.0, path, Cause::ProofRead).await
     }
 
     async fn entry_tile(&self, _: Permit<action::ReadLogEntries>, path: String) -> Result<LogBytes, Problem> {
-        log::tile(&self.0, &path)
+        log::tile(&self.0, path, Cause::LogRead).await
     }
 
     async fn proof(&self, _: Permit<action::ReadLogProofs>, index: u64) -> Result<String, Problem> {
-        log::proof(&self.0, index)
+        log::proof(&self.0, index).await
     }
 
     async fn entries(

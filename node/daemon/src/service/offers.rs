@@ -1,19 +1,20 @@
 //! Offers and plans.
 
-use crate::node::{KeyChange, Node, key_event};
-use crate::offers::MAX_OPEN;
+use crate::epochs;
+use crate::node::{KeyChange, Node, key_event, store_problem};
+use crate::offers::{MAX_OPEN, too_many};
 use decores_access::{Permit, action};
 use decores_api::offers::{OfferRequest, OfferResponse, PlanRequest, PlanResponse};
 use decores_api::{Code, Problem};
 use decores_audit::event::Event;
 use decores_keys::offer::MakeOfferError;
-use decores_keys::{Algorithm, EpochKey, KeyError, OfferKey, OfferTerms, Purpose};
+use decores_keys::{Algorithm, Envelope, KeyError, OfferKey, OfferTerms, Purpose};
 use decores_sandbox::plan::{Refusal, plan as isolate, strongest};
 use decores_types::{Attempt, JobId, chain};
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 
 pub(crate) async fn make(
-    node: &Node,
+    node: &Arc<Node>,
     permit: &Permit<action::AskOffer>,
     request: &OfferRequest,
 ) -> Result<OfferResponse, Problem> {
@@ -28,46 +29,33 @@ pub(crate) async fn make(
         limits: node.config.sandbox.max_limits,
         insecure: node.config.insecure.clone(),
     };
-    let now = node.clock.now();
-    let epoch = current_epoch(node).await?;
-    let (envelope, key) =
-        OfferKey::make(&epoch, &terms, now, node.config.offer_ms, &*node.random).map_err(|e| unmade(&e))?;
+    // A client that goes away does not leave a key behind that the log knows and the table does not.
+    let node = Arc::clone(node);
+    let making = tokio::spawn(async move { issue(&node, &terms).await });
+    let envelope = making.await.map_err(|_| Problem::new(Code::Internal, "the node could not make an offer"))??;
+    let envelope = serde_json::to_value(&envelope);
+    let envelope = envelope.map_err(|_| Problem::new(Code::Internal, "the node could not write the offer"))?;
+    Ok(OfferResponse { envelope })
+}
+
+async fn issue(node: &Node, terms: &OfferTerms) -> Result<Envelope, Problem> {
+    let epoch = epochs::current(node).await.map_err(|e| store_problem(&e))?;
+    let made = OfferKey::make(&epoch, terms, node.clock.now(), node.config.offer_ms, &*node.random);
+    let (envelope, key) = made.map_err(|e| unmade(&e))?;
+    drop(epoch);
     let recipient = key.key.recipient();
     let issued =
         Event::OfferIssued { offer: key.offer, consumer: key.consumer, key: recipient.id(), expires: key.expires };
     let created = key_event(KeyChange::Created, recipient.id(), Purpose::Offer, recipient.epoch(), Algorithm::XWing);
     // Only what is in the log is handed out.
-    node.persist(Vec::new(), vec![created, issued]).await;
-    node.offers.add(key)?;
-    let envelope = serde_json::to_value(&envelope)
-        .map_err(|_| Problem::new(Code::Internal, "the node could not write the offer"))?;
-    Ok(OfferResponse { envelope })
-}
-
-/// The epoch key that signs now; the next one where the hour is over.
-async fn current_epoch(node: &Node) -> Result<Arc<EpochKey>, Problem> {
-    let now = node.clock.now();
-    let current = Arc::clone(&node.epoch.lock().unwrap_or_else(PoisonError::into_inner));
-    if !current.is_due(now) {
-        return Ok(current);
-    }
-    let number = current.certificate().epoch.saturating_add(1);
-    let next = EpochKey::issue(number, &*node.keystore, node.identity.id, now, &*node.random);
-    let next = Arc::new(next.map_err(|e| unmade(&MakeOfferError::Key(e)))?);
-    {
-        let mut epoch = node.epoch.lock().unwrap_or_else(PoisonError::into_inner);
-        if epoch.certificate().epoch != current.certificate().epoch {
-            // Another request was first.
-            return Ok(Arc::clone(&epoch));
+    node.persist(Vec::new(), vec![created, issued]).await.map_err(|e| store_problem(&e))?;
+    match node.offers.add(key) {
+        Ok(()) => Ok(envelope),
+        Err(key) => {
+            crate::offers::destroy(node, key).await;
+            Err(too_many())
         }
-        *epoch = Arc::clone(&next);
     }
-    let events = [(KeyChange::Retired, &current), (KeyChange::Created, &next)].map(|(change, key)| {
-        let certificate = key.certificate();
-        key_event(change, certificate.id, Purpose::Epoch, certificate.epoch, Algorithm::Ed25519)
-    });
-    node.persist(Vec::new(), events.to_vec()).await;
-    Ok(next)
 }
 
 fn unmade(error: &MakeOfferError) -> Problem {

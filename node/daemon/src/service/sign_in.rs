@@ -3,7 +3,7 @@
 use crate::node::{Node, store_problem};
 use crate::records::Held;
 use crate::summary::Cause;
-use decores_access::{ApiKeyRecord, ApiKeyText, Principal, Refusal, Role, authenticate as admit};
+use decores_access::{Action, ApiKeyRecord, ApiKeyText, Principal, Refusal, Role, authenticate as admit};
 use decores_api::admin::{ApiKey, ApiKeyCreated, ApiKeyRequest};
 use decores_api::{Code, Problem};
 use decores_audit::code::Code as LogCode;
@@ -11,6 +11,7 @@ use decores_audit::event::Event;
 use decores_audit::ports::{Change, Select, StoreError};
 use decores_http::Failure;
 use decores_types::{ApiKeyId, ConsumerId};
+use std::sync::Arc;
 
 /// Longest an API key may live.
 const MAX_LIFE_SECONDS: u64 = 31_536_000;
@@ -43,16 +44,57 @@ pub(crate) async fn authenticate(node: &Node, token: Option<&str>) -> Result<Pri
     }
 }
 
-/// A refusal after sign-in is an entry of its own.
-pub(crate) async fn refused(node: &Node, who: &Principal, refusal: Refusal) {
-    let (action, reason) = match refusal {
-        Refusal::Forbidden(action) => (action, "role"),
-        Refusal::NotFound(action) => (action, "not-found"),
-        Refusal::Unauthenticated | Refusal::Expired => return,
-    };
+/// A refusal after sign-in is an entry.
+pub(crate) async fn refused(node: &Arc<Node>, who: &Principal, refusal: Refusal) {
+    match refusal {
+        Refusal::Forbidden(action) => enter(node, who, action, "role"),
+        Refusal::NotFound(action) => enter(node, who, action, "not-found"),
+        Refusal::Unauthenticated | Refusal::Expired => {}
+    }
+}
+
+/// Passes a result on; a refusal in it is an entry. What is malformed or broke off was not refused, but not understood.
+pub(crate) async fn note<T>(
+    node: &Arc<Node>,
+    who: &Principal,
+    action: Action,
+    result: Result<T, Problem>,
+) -> Result<T, Problem> {
+    if let Err(problem) = &result {
+        match problem.code {
+            Code::IdempotencyConflict
+            | Code::StateConflict
+            | Code::OfferInvalid
+            | Code::TooLarge
+            | Code::Refused
+            | Code::TooManyRequests
+            | Code::Unavailable => enter(node, who, action, problem.code.as_str()),
+            Code::Malformed
+            | Code::Unauthenticated
+            | Code::KeyExpired
+            | Code::Forbidden
+            | Code::NotFound
+            | Code::MethodNotAllowed
+            | Code::RequestTimeout
+            | Code::Gone
+            | Code::UnsupportedMediaType
+            | Code::Internal => {}
+        }
+    }
+    result
+}
+
+/// Writes the entry without keeping the caller waiting: how long an answer takes must not tell what was refused.
+/// A key that is refused too often is counted instead.
+fn enter(node: &Arc<Node>, who: &Principal, action: Action, reason: &str) {
+    if !node.refusals.admit(who.api_key()) {
+        node.summary.count(Cause::Refused, node.clock.now());
+        return;
+    }
     let (Ok(action), Ok(reason)) = (LogCode::parse(action.as_str()), LogCode::parse(reason)) else { return };
     let event = Event::AccessRefused { consumer: Some(who.consumer()), api_key: None, action, reason };
-    node.persist(Vec::new(), vec![event]).await;
+    let node = Arc::clone(node);
+    tokio::spawn(async move { node.note(vec![event]).await });
 }
 
 /// Composes a new key: its text, its record, and what has to be written.
@@ -99,7 +141,7 @@ pub(crate) async fn create_api_key(node: &Node, request: &ApiKeyRequest) -> Resu
     }
     let life = request.expires_seconds * 1000;
     let (key, record, change, event) = compose(node, role, name.clone(), life).map_err(|e| store_problem(&e))?;
-    node.persist(vec![change], vec![event]).await;
+    node.persist(vec![change], vec![event]).await.map_err(|e| store_problem(&e))?;
     Ok(ApiKeyCreated { api_key: key.expose().to_owned(), record: wire(record) })
 }
 
@@ -108,7 +150,15 @@ pub(crate) async fn api_keys(node: &Node) -> Result<Vec<ApiKey>, Problem> {
 }
 
 async fn all(node: &Node) -> Result<Vec<Held<ApiKeyRecord>>, Problem> {
-    node.records.list(Select { limit: 1000, ..Select::default() }).await.map_err(|e| store_problem(&e))
+    let mut keys: Vec<Held<ApiKeyRecord>> = Vec::new();
+    loop {
+        let select = Select { before: keys.last().map(|k| k.sequence), limit: 1000, ..Select::default() };
+        let page = node.records.list(select).await.map_err(|e| store_problem(&e))?;
+        if page.is_empty() {
+            return Ok(keys);
+        }
+        keys.extend(page);
+    }
 }
 
 pub(crate) async fn revoke_api_key(node: &Node, key: ApiKeyId) -> Result<(), Problem> {
@@ -118,11 +168,11 @@ pub(crate) async fn revoke_api_key(node: &Node, key: ApiKeyId) -> Result<(), Pro
         return Ok(());
     }
     held.row.revoked = true;
-    let change = node.records.update(&mut held, REVOKED).map_err(|e| store_problem(&e))?;
+    let change = node.records.update(&held, REVOKED).map_err(|e| store_problem(&e))?;
     let ApiKeyRecord { id, consumer, role, expires, .. } = held.row;
     let role = role_code(role).map_err(|e| store_problem(&e))?;
-    node.persist(vec![change], vec![Event::ApiKeyRevoked { api_key: id, consumer, role, expires }]).await;
-    Ok(())
+    let event = Event::ApiKeyRevoked { api_key: id, consumer, role, expires };
+    node.persist(vec![change], vec![event]).await.map_err(|e| store_problem(&e))
 }
 
 fn wire(record: ApiKeyRecord) -> ApiKey {

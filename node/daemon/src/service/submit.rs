@@ -4,57 +4,67 @@ use super::jobs::wire;
 use super::offers::refused;
 use crate::blobs::names;
 use crate::life::{self, Live};
-use crate::node::{KeyChange, Node, key_event, store_problem};
+use crate::node::{Node, store_problem};
+use crate::offers;
 use crate::records::{Held, JobRow, SubmissionRow, job_state};
 use decores_access::{Permit, action};
-use decores_api::jobs::Submission;
+use decores_api::jobs::{Job, Submission};
 use decores_api::{Code, Problem};
 use decores_audit::event::{Event, LABEL_SPEC};
 use decores_audit::ports::{Change, StoreError};
+use decores_blobs::BlobError;
 use decores_http::{PayloadStream, Submitted};
-use decores_keys::{Algorithm, OfferKey, Purpose, Recipient};
+use decores_keys::{OfferKey, Recipient};
 use decores_sandbox::JobRecord;
 use decores_sandbox::plan::plan;
 use decores_sandbox::record::Step;
 use decores_types::ambient::random_bytes;
 use decores_types::digest::log_commitment;
 use decores_types::job::MAX_SPEC_BYTES;
-use decores_types::{Attempt, Base64, ConsumerId, Digest, JobId, JobSpec, JobState, Reason, canonical, chain};
+use decores_types::{Attempt, Base64, ConsumerId, Digest, JobId, JobSpec, JobState, OfferId, Reason, canonical, chain};
 use std::io::Write as _;
 use std::sync::Arc;
+use tokio::sync::OwnedSemaphorePermit;
+
+/// A submission that passed everything that can be said without its payload.
+struct Admitted {
+    place: OwnedSemaphorePermit,
+    lookup: [u8; 32],
+    consumer: ConsumerId,
+    offer: OfferId,
+    spec: JobSpec,
+    digest: Digest,
+    earlier: Option<Held<JobRow>>,
+}
 
 pub(crate) async fn submit(
     node: &Arc<Node>,
     permit: &Permit<action::SubmitJob>,
     idempotency_key: &str,
     submission: Submission,
-    mut payload: PayloadStream,
+    payload: PayloadStream,
 ) -> Result<Submitted, Problem> {
     let consumer = permit.consumer();
     let Submission { offer, spec } = submission;
     let digest = check_spec(&spec)?;
     let lookup = node.index.lookup("submission", &[consumer.as_bytes(), idempotency_key.as_bytes()].concat());
     let earlier = earlier(node, &lookup, &digest).await?;
-    let now = node.clock.now();
     if let Some(held) = &earlier
         && !held.row.record.may_resubmit()
     {
-        return Ok(Submitted { job: wire(&held.row, now), created: false });
+        return Ok(Submitted { job: wire(&held.row, node.clock.now()), created: false });
     }
-    if *node.stopping.borrow() || node.live_jobs() >= node.config.sandbox.queue + node.config.sandbox.slots {
-        return Err(Problem::new(Code::Unavailable, "the queue is full").hint("submit again after `Retry-After`"));
+    let full = || Problem::new(Code::Unavailable, "the queue is full").hint("submit again after `Retry-After`");
+    if *node.stopping.borrow() {
+        return Err(Problem::new(Code::Unavailable, "the node is stopping"));
     }
-    let job = earlier.as_ref().map_or_else(|| JobId::random(&*node.random), |held| held.row.record.job);
-    let attempt = earlier.as_ref().map_or(Attempt(1), |held| Attempt(held.row.record.attempt().0.saturating_add(1)));
-    plan(job, attempt, &spec, &node.host, &node.config.sandbox, 0).map_err(|refusal| refused(&refusal))?;
-    let key = node.offers.take(offer, consumer, now)?;
-    let key = take(node, job, attempt, key, &mut payload).await?;
-    let queued = match earlier {
-        None => first(node, &lookup, job, consumer, spec, digest, key).await,
-        Some(held) => again(node, held, key).await,
-    };
-    let (live, job) = queued?;
-    life::start(node, live);
+    let place = Arc::clone(&node.admission).try_acquire_owned().map_err(|_| full())?;
+    let admitted = Admitted { place, lookup, consumer, offer, spec, digest, earlier };
+    // A client that goes away ends the request, but not what was begun for it: from here on a task of
+    // its own either queues the job or cleans up after it.
+    let node = Arc::clone(node);
+    let taking = tokio::spawn(async move { take(&node, admitted, payload).await });
+    let job = taking.await.map_err(|_| Problem::new(Code::Internal, "the node could not take the job"))??;
     Ok(Submitted { job, created: true })
 }
 
@@ -81,48 +91,67 @@ fn check_spec(spec: &JobSpec) -> Result<Digest, Problem> {
     Ok(Digest::of(&bytes))
 }
 
-/// Stores the payload, sealed as it came. If that fails the offer is spent all the same.
-async fn take(
-    node: &Node,
-    job: JobId,
-    attempt: Attempt,
-    key: OfferKey,
-    payload: &mut PayloadStream,
-) -> Result<OfferKey, Problem> {
-    match store(node, job, attempt, payload).await {
-        Ok(()) => Ok(key),
+/// Uses the offer up, stores the payload sealed as it came, and queues the job.
+async fn take(node: &Arc<Node>, admitted: Admitted, mut payload: PayloadStream) -> Result<Job, Problem> {
+    let earlier = admitted.earlier.as_ref().map(|held| &held.row.record);
+    let job = earlier.map_or_else(|| JobId::random(&*node.random), |record| record.job);
+    let attempt = earlier.map_or(Attempt(1), |record| Attempt(record.attempt().0.saturating_add(1)));
+    plan(job, attempt, &admitted.spec, &node.host, &node.config.sandbox, 0).map_err(|refusal| refused(&refusal))?;
+    let key = node.offers.take(admitted.offer, admitted.consumer, node.clock.now())?;
+    if let Err(problem) = store(node, job, attempt, &mut payload).await {
+        offers::destroy(node, key).await;
+        return Err(problem);
+    }
+    let place = admitted.place;
+    let queued = match admitted.earlier {
+        None => first(node, &admitted.lookup, job, admitted.consumer, admitted.spec, admitted.digest, &key).await,
+        Some(held) => again(node, held, &key).await,
+    };
+    match queued {
+        Ok(held) => {
+            node.announce(job);
+            let shown = wire(&held.row, node.clock.now());
+            life::start(node, Live { place, held, key });
+            Ok(shown)
+        }
         Err(problem) => {
-            spend(node, key).await;
+            offers::destroy(node, key).await;
+            let blobs = node.blobs.clone();
+            let deleted = tokio::task::spawn_blocking(move || blobs.delete(&names(job, attempt)?.payload)).await;
+            if !matches!(deleted, Ok(Ok(_))) {
+                tracing::error!(%job, "failed to delete a payload that was not taken; the next start deletes it");
+            }
             Err(problem)
         }
     }
 }
 
 async fn store(node: &Node, job: JobId, attempt: Attempt, payload: &mut PayloadStream) -> Result<(), Problem> {
-    let unwritten = |error: std::io::Error| {
-        tracing::error!(%job, error = chain(&error), "failed to store a sealed payload");
+    let unwritten = |error: &dyn std::error::Error| {
+        tracing::error!(%job, error = chain(error), "failed to store a sealed payload");
         Problem::new(Code::Unavailable, "the node could not store the payload")
     };
-    let name = names(job, attempt).map_err(|e| unwritten(std::io::Error::other(e)))?.payload;
-    let blob = node.blobs.create(&name, node.config.http.payload_bytes);
-    let mut blob = blob.map_err(|e| unwritten(std::io::Error::other(e)))?;
+    let name = names(job, attempt).map_err(|e| unwritten(&e))?.payload;
+    let mut blob = match node.blobs.create(&name, node.config.http.payload_bytes) {
+        Ok(blob) => blob,
+        Err(BlobError::Exists(_)) => return Err(being_taken()),
+        Err(error) => return Err(unwritten(&error)),
+    };
     while let Some(piece) = payload.next().await? {
         // Pieces are small and go to the page cache; the one slow call is the commit below.
-        blob.write_all(&piece).map_err(unwritten)?;
+        blob.write_all(&piece).map_err(|e| unwritten(&e))?;
     }
-    let committed = tokio::task::spawn_blocking(move || blob.commit()).await;
-    committed.map_err(std::io::Error::other).and_then(|r| r.map_err(std::io::Error::other)).map_err(unwritten)
+    match tokio::task::spawn_blocking(move || blob.commit()).await {
+        Ok(Ok(())) => Ok(()),
+        Ok(Err(error)) => Err(unwritten(&error)),
+        Err(error) => Err(unwritten(&error)),
+    }
 }
 
-/// Destroys an offer key that will open nothing.
-async fn spend(node: &Node, key: OfferKey) {
-    let (id, epoch) = (key.key.recipient().id(), key.key.recipient().epoch());
-    key.key.destroy();
-    let event = key_event(KeyChange::Destroyed, id, Purpose::Offer, epoch, Algorithm::XWing);
-    node.persist(Vec::new(), vec![event]).await;
+/// The same submission came twice at once; the other was first.
+fn being_taken() -> Problem {
+    Problem::new(Code::StateConflict, "the same submission is being taken").hint("ask again")
 }
-
-type Queued = Result<(Live, decores_api::jobs::Job), Problem>;
 
 async fn first(
     node: &Node,
@@ -131,17 +160,16 @@ async fn first(
     consumer: ConsumerId,
     spec: JobSpec,
     digest: Digest,
-    key: OfferKey,
-) -> Queued {
+    key: &OfferKey,
+) -> Result<Held<JobRow>, Problem> {
     let now = node.clock.now();
     let step = Step { attempt: Attempt(1), state: JobState::Queued, reason: Reason::Accepted, time: now };
     let record =
         JobRecord { job, consumer, offer: key.offer, offer_digest: key.digest, spec: digest, steps: vec![step] };
-    let log_key = Base64(random_bytes::<32>(&*node.random).to_vec());
     let row = JobRow {
         record,
         spec,
-        log_key,
+        log_key: Base64(random_bytes::<32>(&*node.random).to_vec()),
         result_until: None,
         logs_until: None,
         engine: None,
@@ -154,53 +182,35 @@ async fn first(
             node.records.insert(job.as_bytes(), Some(consumer), job_state(&row), &row)?,
         ])
     })();
-    let held = Held { row, id: job.as_bytes().to_vec(), version: 1, sequence: 0, entry: 0 };
-    queue(node, held, changes, key).await
+    write(node, changes, &row).await?;
+    Ok(Held { row, id: job.as_bytes().to_vec(), version: 1, sequence: 0, entry: 0 })
 }
 
-async fn again(node: &Node, mut held: Held<JobRow>, key: OfferKey) -> Queued {
+async fn again(node: &Node, mut held: Held<JobRow>, key: &OfferKey) -> Result<Held<JobRow>, Problem> {
     let resubmitted = held.row.record.resubmit(key.offer, key.digest, node.clock.now());
-    if let Err(error) = resubmitted {
-        spend(node, key).await;
-        return Err(Problem::new(Code::StateConflict, error.to_string()));
-    }
+    resubmitted.map_err(|error| Problem::new(Code::StateConflict, error.to_string()))?;
     held.row.result_until = None;
     held.row.logs_until = None;
     held.row.results_removed = None;
     held.row.engine = None;
-    let state = job_state(&held.row);
-    let changes = node.records.update(&mut held, state).map(|change| vec![change]);
-    queue(node, held, changes, key).await
+    let change = node.records.update(&held, job_state(&held.row)).map(|change| vec![change]);
+    write(node, change, &held.row).await?;
+    held.version += 1;
+    Ok(held)
 }
 
 /// Writes a queued attempt; durable before it is acknowledged.
-async fn queue(node: &Node, held: Held<JobRow>, changes: Result<Vec<Change>, StoreError>, key: OfferKey) -> Queued {
-    let record = &held.row.record;
-    let written = match (changes, queued_event(&held.row)) {
-        (Ok(changes), Some(event)) => match node.ledger.entries(&[event]) {
-            Ok(entries) => node.ledger.commit(changes, entries).await.map(drop),
-            Err(source) => Err(StoreError::Failed { during: "composing an entry", source: source.into() }),
-        },
+async fn write(node: &Node, changes: Result<Vec<Change>, StoreError>, row: &JobRow) -> Result<(), Problem> {
+    let entries = queued_event(row).and_then(|event| node.ledger.entries(&[event]).ok());
+    let written = match (changes, entries) {
+        (Ok(changes), Some(entries)) => node.ledger.commit(changes, entries).await.map(drop),
         (Err(error), _) => Err(error),
         (Ok(_), None) => Err(StoreError::Failed { during: "composing an entry", source: "bad log key".into() }),
     };
-    if let Err(error) = written {
-        spend(node, key).await;
-        let name = names(record.job, record.attempt());
-        if let Err(left) = name.and_then(|names| node.blobs.delete(&names.payload)) {
-            tracing::error!(error = chain(&left), "failed to delete a payload that was not taken");
-        }
-        return Err(match error {
-            // The same submission came twice at once; the other was first.
-            StoreError::Exists(_) | StoreError::Stale(_) => {
-                Problem::new(Code::StateConflict, "the same submission is being taken").hint("ask again")
-            }
-            error => store_problem(&error),
-        });
-    }
-    node.announce(record.job);
-    let job = wire(&held.row, node.clock.now());
-    Ok((Live { held, key }, job))
+    written.map_err(|error| match error {
+        StoreError::Exists(_) | StoreError::Stale(_) => being_taken(),
+        error => store_problem(&error),
+    })
 }
 
 fn queued_event(row: &JobRow) -> Option<Event> {

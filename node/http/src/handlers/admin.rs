@@ -3,12 +3,13 @@
 use super::id;
 use crate::auth::Caller;
 use crate::body::json;
+use crate::extract::Path;
 use crate::failure::Failure;
 use crate::router::Shared;
 use crate::service::Service;
 use axum::Json;
 use axum::body::Body;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use decores_access::action;
 use decores_api::Problem;

@@ -3,12 +3,13 @@
 use super::{id, typed};
 use crate::auth::Caller;
 use crate::body::submission;
+use crate::extract::{Path, Query};
 use crate::failure::Failure;
 use crate::router::Shared;
 use crate::service::{SealedFile, Service};
 use axum::Json;
 use axum::body::Body;
-use axum::extract::{Path, Query, State};
+use axum::extract::State;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::Response;
 use decores_access::action;
@@ -67,10 +68,10 @@ pub(crate) struct PageQuery {
 pub(crate) async fn list<S: Service>(
     State(shared): State<Shared<S>>,
     caller: Caller,
-    query: Result<Query<PageQuery>, axum::extract::rejection::QueryRejection>,
+    query: Result<Query<PageQuery>, Failure>,
 ) -> Result<Json<Page<Job>>, Failure> {
     let permit = caller.permit::<action::ReadJob>(&*shared.node).await?;
-    let Query(query) = query.map_err(|e| Problem::new(Code::Malformed, e.body_text()))?;
+    let Query(query) = query?;
     let limit = query.limit.unwrap_or(50).clamp(1, MAX_PAGE);
     Ok(Json(shared.node.jobs(permit, query.cursor, limit).await?))
 }
@@ -92,9 +93,9 @@ pub(crate) async fn show<S: Service>(
     State(shared): State<Shared<S>>,
     caller: Caller,
     Path(job): Path<String>,
-    query: Result<Query<WaitQuery>, axum::extract::rejection::QueryRejection>,
+    query: Result<Query<WaitQuery>, Failure>,
 ) -> Result<Json<Job>, Failure> {
-    let Query(query) = query.map_err(|e| Problem::new(Code::Malformed, e.body_text()))?;
+    let Query(query) = query?;
     let wait = Duration::from_secs(query.wait.unwrap_or(0).min(MAX_WAIT_SECONDS));
     Ok(Json(shared.node.job(&caller.0, id(&job)?, query.after, wait).await?))
 }

@@ -2,11 +2,12 @@
 
 use super::typed;
 use crate::auth::Caller;
+use crate::extract::{Path, Query};
 use crate::failure::Failure;
 use crate::router::Shared;
 use crate::service::{LogBytes, Service};
 use axum::Json;
-use axum::extract::{Path, Query, State};
+use axum::extract::State;
 use axum::http::{HeaderValue, header};
 use axum::response::Response;
 use decores_access::action;
@@ -79,10 +80,10 @@ pub(crate) struct EntriesQuery {
 pub(crate) async fn entries<S: Service>(
     State(shared): State<Shared<S>>,
     caller: Caller,
-    query: Result<Query<EntriesQuery>, axum::extract::rejection::QueryRejection>,
+    query: Result<Query<EntriesQuery>, Failure>,
 ) -> Result<Json<LogEntries>, Failure> {
     let permit = caller.permit::<action::ReadLogEntries>(&*shared.node).await?;
-    let Query(query) = query.map_err(|e| Problem::new(Code::Malformed, e.body_text()))?;
+    let Query(query) = query?;
     let limit = query.limit.unwrap_or(100).clamp(1, 1000);
     Ok(Json(shared.node.entries(permit, query.from, limit).await?))
 }
