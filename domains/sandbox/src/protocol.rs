@@ -178,7 +178,7 @@ mod tests {
 
     #[test]
     fn every_event_fits_one_line_and_comes_back() {
-        let commitment = Some(Commitment::from_bytes([255; 32]));
+        let commitment = Some(CommitmentKey::from_bytes([255; 32]).commit(Purpose::Input, b""));
         let finished = Finished {
             reason: Reason::EngineLost,
             exit: Some(i32::MIN),
@@ -186,9 +186,9 @@ mod tests {
             input: commitment,
             output: commitment,
             logs: commitment,
-            wall_ms: canonical::MAX_INTEGER,
-            compile_ms: canonical::MAX_INTEGER,
-            memory_bytes: canonical::MAX_INTEGER,
+            wall_ms: (1 << 53) - 1,
+            compile_ms: (1 << 53) - 1,
+            memory_bytes: (1 << 53) - 1,
         };
         for said in [
             event(LOCKED).unwrap(),

@@ -1,7 +1,7 @@
 //! Canonical JSON (RFC 8785), read strictly: parsed, re-serialised, compared.
 
 use serde::Serialize;
-use serde::de::DeserializeOwned;
+use serde::de::{DeserializeOwned, Error as _};
 
 /// Deepest nesting that is read.
 pub const MAX_DEPTH: usize = 32;
@@ -50,7 +50,9 @@ pub fn from_json<T: DeserializeOwned>(bytes: &[u8], max: usize) -> Result<T, Can
     if bytes.len() > max {
         return Err(CanonicalError::TooLarge { actual: bytes.len(), max });
     }
-    serde_json::from_slice::<serde::de::IgnoredAny>(bytes).map_err(CanonicalError::NotJson)?;
+    // Skipped strings are not looked into, so what is no UTF-8 has to be found here.
+    let text = std::str::from_utf8(bytes).map_err(|e| CanonicalError::NotJson(serde_json::Error::custom(e)))?;
+    serde_json::from_str::<serde::de::IgnoredAny>(text).map_err(CanonicalError::NotJson)?;
     check_depth(bytes)?;
     serde_json::from_slice(bytes).map_err(CanonicalError::Shape)
 }

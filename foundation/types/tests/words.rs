@@ -56,6 +56,7 @@ fn canonical_json_is_the_only_form_read() {
         assert!(matches!(from_slice::<Value>(bad, 100), Err(CanonicalError::NotCanonical)), "{}", bad.escape_ascii());
     }
     assert!(matches!(from_slice::<Value>(b"{", 100), Err(CanonicalError::NotJson(_))));
+    assert!(matches!(from_slice::<Value>(b"{\"a\":\"\xff\"}", 100), Err(CanonicalError::NotJson(_))));
     assert!(matches!(from_slice::<Value>(good, 5), Err(CanonicalError::TooLarge { .. })));
 }
 

@@ -11,7 +11,7 @@ mod server;
 use decores_api::jobs::{Job, JobStep};
 use decores_audit::receipt::{Predicate, Receipt};
 use decores_audit::verify::{Claim, Status};
-use decores_client::{Client, ClientError, ErrorKind, JobInput, Output, Source, Terms};
+use decores_client::{Client, ClientError, ErrorKind, Home, JobInput, JobReceipt, Output, Source, Terms};
 use decores_keys::Recipient;
 use decores_keys::payload::{ResultBinding, SectionKind, StreamSealer, seal_single};
 use decores_system::SystemRandom;
@@ -36,7 +36,7 @@ struct Scene {
     node: Fake,
     answers: Arc<Mutex<Answers>>,
     truth: Predicate,
-    _folder: tempfile::TempDir,
+    folder: tempfile::TempDir,
 }
 
 fn job() -> Job {
@@ -86,26 +86,29 @@ impl Scene {
     async fn new() -> Self {
         let answers = Arc::new(Mutex::new(Answers { job: job(), result: Vec::new(), receipt: Vec::new() }));
         let said = Arc::clone(&answers);
-        let node = serve(&[&rustls::version::TLS13], Arc::new(move |path: &str| {
-            let said = said.lock().unwrap().clone();
-            let path = path.split('?').next().unwrap_or_default();
-            match path.rsplit('/').next() {
-                Some("receipt") => answer("200 OK", "", &said.receipt),
-                Some("result") => answer("200 OK", "", &said.result),
-                _ => answer("200 OK", "", &serde_json::to_vec(&said.job).unwrap()),
-            }
-        }))
+        let node = serve(
+            &[&rustls::version::TLS13],
+            Arc::new(move |path: &str| {
+                let said = said.lock().unwrap().clone();
+                let path = path.split('?').next().unwrap_or_default();
+                match path.rsplit('/').next() {
+                    Some("receipt") => answer("200 OK", "", &said.receipt),
+                    Some("result") => answer("200 OK", "", &said.result),
+                    _ => answer("200 OK", "", &serde_json::to_vec(&said.job).unwrap()),
+                }
+            }),
+        )
         .await;
         let folder = tempfile::tempdir().unwrap();
         let (identity, consumer) = (audit::identity().public(), audit::predicate().consumer);
-        let client = server::client(&folder, &node, identity, consumer);
+        let client = server::client(&folder, &node.url, &node.ca, identity, consumer);
         let stdin = Source::Bytes(Arc::from(b"in".as_slice()));
         let program = Source::Bytes(Arc::from(b"program".as_slice()));
         let input = JobInput { program, args: Vec::new(), env: BTreeMap::new(), stdin, files: BTreeMap::new() };
         let terms = Terms { protection: Protection::Process, limits: Limits::default(), cache_seconds: 0 };
         let mut record = client.draft(&input.prepare(&mut |_| {}).unwrap(), &terms).unwrap();
         record.job = Some(job().job);
-        decores_client::Home::new(folder.path().to_owned()).save_job(&record).unwrap();
+        Home::new(folder.path().to_owned()).save_job(&record).unwrap();
         let digest = manifest(b"hello").digest().unwrap();
         let truth = Predicate {
             program: Some(record.spec.program),
@@ -114,7 +117,7 @@ impl Scene {
             spec: record.spec,
             ..audit::predicate()
         };
-        let scene = Self { client, node, answers, truth, _folder: folder };
+        let scene = Self { client, node, answers, truth, folder };
         scene.answer(|a| a.result = sealed(&scene.truth, b"hello"));
         let receipt = signed(scene.truth.clone()).await;
         scene.answer(|a| a.receipt = receipt);
@@ -130,7 +133,7 @@ impl Scene {
     }
 
     /// Asks for the receipt of what the node shows now.
-    async fn receipt(&self, output: Option<&Output>) -> Result<decores_client::JobReceipt, ClientError> {
+    async fn receipt(&self, output: Option<&Output>) -> Result<JobReceipt, ClientError> {
         let shown = self.client.job(job().job).await.unwrap();
         self.client.receipt(&shown, output, &audit::trust(), &[]).await
     }
@@ -225,7 +228,7 @@ async fn a_node_without_news_does_not_make_the_client_spin() {
     assert!((2..=5).contains(&asked.matches("GET ").count()), "{asked}");
 }
 
-/// Its clock runs a minute for every question.
+/// A clock on which ten minutes pass with every question.
 #[derive(Debug, Default)]
 struct FastClock(std::sync::atomic::AtomicU64);
 
@@ -243,7 +246,7 @@ impl decores_types::Clock for FastClock {
 async fn a_job_that_never_ends_is_given_up() {
     let scene = Scene::new().await;
     scene.answer(|a| (a.job.state, a.job.reason) = (JobState::Running, Reason::Started));
-    let home = decores_client::Home::new(scene._folder.path().to_owned());
+    let home = Home::new(scene.folder.path().to_owned());
     let client = Client::open(home, None, None, Arc::new(FastClock::default()), Arc::new(SystemRandom)).unwrap();
     let error = client.wait(job().job, &mut 0, &|_| {}).await.unwrap_err();
     assert!(matches!(error, ClientError::Overdue { seconds: 3_720, .. }), "{error}");
