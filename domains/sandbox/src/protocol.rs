@@ -178,7 +178,7 @@ mod tests {
 
     #[test]
     fn every_event_fits_one_line_and_comes_back() {
-        let commitment = Some(CommitmentKey::from_bytes([255; 32]).commit(Purpose::Input, b""));
+        let commitment = Commitment::parse(&"f".repeat(64)).ok();
         let finished = Finished {
             reason: Reason::EngineLost,
             exit: Some(i32::MIN),

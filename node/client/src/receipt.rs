@@ -5,10 +5,9 @@ use crate::connection::{path, pause};
 use crate::{ClientError, JobRecord, Output};
 use decores_api::jobs::Job;
 use decores_api::paths;
-use decores_audit::receipt::Predicate;
-use decores_audit::receipt::{MAX_RECEIPT, Opening, Receipt};
+use decores_audit::Trust;
+use decores_audit::receipt::{MAX_RECEIPT, Opening, Predicate, Receipt, ReceiptError};
 use decores_audit::verify::{Claim, Report, Require, Status, verify};
-use decores_audit::{Trust, receipt::ReceiptError};
 use decores_types::JobId;
 use std::time::Duration;
 

@@ -322,3 +322,36 @@ fn commit(blob: BlobWriter, limit: u64) -> Result<bool, BlobError> {
         Ok(_) | Err(_) => Ok(false),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const EXIT: Exit =
+        Exit { code: None, signal: Some(9), deadline: false, out_of_memory: false, cpu_ms: 0, memory_bytes: 0 };
+
+    fn finished(reason: Reason) -> Finished {
+        Finished {
+            reason,
+            exit: None,
+            program: None,
+            input: None,
+            output: None,
+            logs: None,
+            wall_ms: 0,
+            compile_ms: 0,
+            memory_bytes: 0,
+        }
+    }
+
+    #[test]
+    fn a_cancellation_beats_the_engines_word_and_its_word_beats_silence() {
+        let said = finished(Reason::Trap);
+        assert_eq!(judge(Some(Reason::ByConsumer), Some(&said), Some(&EXIT)).state, JobState::Cancelled);
+        assert_eq!(judge(None, Some(&said), Some(&EXIT)).reason, Reason::Trap);
+        assert_eq!(judge(None, None, None), Verdict::of(Reason::EngineLost));
+        assert_eq!(judge(None, None, Some(&EXIT)), Verdict::of(Reason::EngineLost));
+        assert_eq!(judge(None, None, Some(&Exit { deadline: true, ..EXIT })).reason, Reason::LimitTime);
+        assert_eq!(judge(None, None, Some(&Exit { out_of_memory: true, ..EXIT })).reason, Reason::LimitMemory);
+    }
+}

@@ -27,6 +27,5 @@ pub(crate) fn is_kept(blob: &BlobName, row: &JobRow) -> bool {
     let Ok(names) = names(row.record.job, row.record.attempt()) else { return false };
     let ended = row.record.state().is_final() && row.results_removed.is_none();
     ended
-        && ((*blob == names.output && row.result_until.is_some())
-            || (*blob == names.logs && row.logs_until.is_some()))
+        && ((*blob == names.output && row.result_until.is_some()) || (*blob == names.logs && row.logs_until.is_some()))
 }

@@ -35,12 +35,7 @@ pub(crate) async fn end_interrupted(node: &Node, mut held: Held<JobRow>, verdict
     finish(node, &mut held, None, &mut Attempted::never(verdict, None)).await
 }
 
-async fn finish(
-    node: &Node,
-    held: &mut Held<JobRow>,
-    key: Option<OfferKey>,
-    attempted: &mut Attempted,
-) -> Result<()> {
+async fn finish(node: &Node, held: &mut Held<JobRow>, key: Option<OfferKey>, attempted: &mut Attempted) -> Result<()> {
     if held.row.record.state() != JobState::Wiping {
         enter(node, held, JobState::Wiping, Reason::Ended).await?;
     }

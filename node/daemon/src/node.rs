@@ -1,9 +1,9 @@
 //! The node: what its parts share.
 
 use crate::config::Config;
+use crate::epochs::Epochs;
 use crate::ledger::Ledger;
 use crate::offers::Offers;
-use crate::epochs::Epochs;
 use crate::records::{Held, JobRow, Records, job_state};
 use crate::slots::Slots;
 use crate::summary::{Refusals, Summary};

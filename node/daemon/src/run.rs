@@ -90,8 +90,7 @@ async fn serve(config: Config, home: Home, root: Root, world: World) -> Result<(
     let tls = server::tls_config(Arc::new(authority.resolver()))?;
     let router = router::router(Arc::new(Api(Arc::clone(&node))), node.config.http);
     let offers = tokio::spawn(upkeep::offers(Arc::clone(&node), node.stopping.subscribe()));
-    let minutely =
-        tokio::spawn(upkeep::minutely(Arc::clone(&node), Arc::clone(&authority), node.stopping.subscribe()));
+    let minutely = tokio::spawn(upkeep::minutely(Arc::clone(&node), Arc::clone(&authority), node.stopping.subscribe()));
     let mut stopping = node.stopping.subscribe();
     let serving = tokio::spawn(server::serve(listener, tls, router, node.config.http, async move {
         // An error means that the node is gone, which is a reason to stop as well.

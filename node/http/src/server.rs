@@ -118,9 +118,13 @@ async fn connection(
         .max_buf_size(limits.head_bytes)
         .max_headers(limits.headers);
     let mut serving = http.serve_connection(TokioIo::new(stream), counted(router, limits.requests));
-    let result = tokio::select! {
-        result = poll_fn(|context| serving.poll_without_shutdown(context)) => result,
-        _ = closed.changed() => {
+    let ended = tokio::select! {
+        result = poll_fn(|context| serving.poll_without_shutdown(context)) => Some(result),
+        _ = closed.changed() => None,
+    };
+    let result = match ended {
+        Some(result) => result,
+        None => {
             Pin::new(&mut serving).graceful_shutdown();
             poll_fn(|context| serving.poll_without_shutdown(context)).await
         }

@@ -150,3 +150,17 @@ fn a_stranger_cannot_stop_a_running_job() {
     assert_eq!(consumer.post(&path(paths::JOB_CANCEL, view.job), b"").status, 200);
     consumer.wait(view.job);
 }
+
+#[test]
+fn a_key_is_revoked_however_many_were_made_after_it() {
+    let node = Node::start();
+    let operator = node.operator();
+    let stolen = operator.create_key("consumer", 3600);
+    // More than one page of the store's.
+    for _ in 0..1001 {
+        operator.create_key("consumer", 3600);
+    }
+    let thief = decores_tests::consumer::Consumer::new(&node, &stolen.api_key);
+    assert_eq!(operator.request("DELETE", &format!("/v1/apikeys/{}", stolen.record.id), &[], b"").status, 204);
+    thief.get(decores_api::paths::STATUS).refused(401, "unauthenticated");
+}

@@ -23,7 +23,11 @@ use std::time::Duration;
 const RECEIPT_PATIENCE: Duration = Duration::from_secs(30);
 
 /// Finds a job for somebody who may do `A` with it. Another consumer's does not exist.
-async fn find<A: ActionType>(node: &Arc<Node>, who: &Principal, job: JobId) -> Result<(Held<JobRow>, Permit<A>), Problem> {
+async fn find<A: ActionType>(
+    node: &Arc<Node>,
+    who: &Principal,
+    job: JobId,
+) -> Result<(Held<JobRow>, Permit<A>), Problem> {
     let held: Option<Held<JobRow>> = node.records.get(job.as_bytes()).await.map_err(|e| store_problem(&e))?;
     let refuse = |refusal: Refusal| Failure::from(refusal).0;
     // What is not there and what is another's take the same way out.
