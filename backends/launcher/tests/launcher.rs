@@ -41,7 +41,7 @@ fn main() {
     if !world.host.own_users {
         println!("not root: users of their own, control groups and foreign limits are not asserted");
     }
-    let cases: &[(&str, fn(&World))] = &[
+    let cases: &[Case] = &[
         ("the engine finds nothing but what it needs", surroundings),
         ("an exit code is told", exit_code),
         ("a killed engine is told as such", killed),
@@ -63,6 +63,9 @@ fn main() {
     }
     println!("test result: ok. {} passed", cases.len());
 }
+
+/// What is shown, and how.
+type Case = (&'static str, fn(&World));
 
 struct World {
     launcher: LauncherHandle,

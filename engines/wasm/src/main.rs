@@ -6,6 +6,7 @@ use std::process::ExitCode;
 const PANICKED: i32 = 101;
 
 fn main() -> ExitCode {
+    #[expect(clippy::disallowed_methods, reason = "a panic in any thread ends the whole engine at once")]
     std::panic::set_hook(Box::new(|_| std::process::exit(PANICKED)));
     // The only argument is the scratch folder inside the jail.
     let scratch = std::env::args_os().nth(1).map(std::path::PathBuf::from);

@@ -1,11 +1,12 @@
 //! What a job is for: streams, arguments, files, exit codes, and the traces it leaves: none.
 
+use crate::Case;
 use crate::node::{Node, Order};
 use crate::programs::{command, echo, exit};
 use decores_sandbox::protocol::{EngineEvent, Scratch};
 use decores_types::Reason;
 
-pub const ALL: &[(&str, fn(&Node))] = &[
+pub const ALL: &[Case] = &[
     ("echo", echoes),
     ("the engine is held by everything the machine has", is_held),
     ("events come in order", events_in_order),

@@ -1,5 +1,6 @@
 //! Guests and payloads that mean harm.
 
+use crate::Case;
 use crate::node::{Node, Order, Outcome};
 use crate::programs::{command, echo, endless, exit, memory_bomb, opens};
 use decores_sandbox::Namespace;
@@ -7,7 +8,7 @@ use decores_sandbox::protocol::{EngineEvent, Scratch};
 use decores_types::{Commitment, Digest, Reason};
 use std::fmt::Write as _;
 
-pub const ALL: &[(&str, fn(&Node))] = &[
+pub const ALL: &[Case] = &[
     ("a trap ends without output", trap),
     ("endless recursion is a trap", recursion),
     ("an endless loop meets its time limit", endless_loop),

@@ -18,6 +18,9 @@ mod programs;
 
 use node::Node;
 
+/// What is shown, and how.
+type Case = (&'static str, fn(&Node));
+
 fn main() {
     let node = Node::start();
     let only = std::env::args().nth(1).filter(|a| !a.starts_with('-')).unwrap_or_default();
