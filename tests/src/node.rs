@@ -59,7 +59,7 @@ impl Settings {
         static NODES: AtomicU32 = AtomicU32::new(0);
         // Each node's jobs have users of their own, also beside the nodes of other test programs.
         let node = NODES.fetch_add(1, Ordering::Relaxed);
-        let first_uid = 1 << 30 | (std::process::id() & 0xffff) << 12 | (node * UIDS & 0xfff);
+        let first_uid = 1 << 30 | (std::process::id() & 0xffff) << 12 | ((node * UIDS) & 0xfff);
         let Self { slots, queue, offer_seconds, payload_bytes, connections, head_seconds, body_seconds } = self;
         let text = format!(
             "version = 1\n[node]\nlisten = \"127.0.0.1:0\"\n\

@@ -24,7 +24,7 @@ fn writes_reads_lists_and_deletes() {
     let mut text = String::new();
     store.open_blob(&one).unwrap().unwrap().read_to_string(&mut text).unwrap();
     assert_eq!(text, "sealed");
-    assert_eq!(store.list().unwrap(), [one.clone()]);
+    assert_eq!(store.list().unwrap(), std::slice::from_ref(&one));
     assert!(matches!(store.create(&one, 10), Err(BlobError::Exists(_))));
     assert!(store.delete(&one).unwrap());
     assert!(!store.delete(&one).unwrap());

@@ -122,7 +122,7 @@ impl Store for SqliteStore {
     }
 
     fn size(&self) -> PortFuture<'_, u64> {
-        Box::pin(self.readers.run("counting log entries", |db| read::size(db)))
+        Box::pin(self.readers.run("counting log entries", read::size))
     }
 }
 

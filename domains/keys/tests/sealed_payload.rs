@@ -223,9 +223,8 @@ fn stream_is_what_another_implementation_makes() {
         let cipher = || Aes256Gcm::new(&[7; 32].into());
         let mut encryptor = EncryptorBE32::from_aead(cipher(), &prefix);
         let mut decryptor = DecryptorBE32::from_aead(cipher(), &prefix);
-        let (body, last) = match plain.len().div_ceil(CHUNK_BYTES).saturating_sub(1) * CHUNK_BYTES {
-            at => plain.split_at(at),
-        };
+        let at = plain.len().div_ceil(CHUNK_BYTES).saturating_sub(1) * CHUNK_BYTES;
+        let (body, last) = plain.split_at(at);
         let mut theirs = Vec::new();
         for chunk in body.chunks(CHUNK_BYTES) {
             theirs.extend(encryptor.encrypt_next(chunk).unwrap());

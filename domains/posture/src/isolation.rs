@@ -25,7 +25,8 @@ fn landlock(facts: &Facts) -> Check {
     match facts.landlock_abi {
         6.. => Check::ok("landlock", format!("Landlock ABI {}", facts.landlock_abi), why),
         0 => {
-            let mend = "printf 'GRUB_CMDLINE_LINUX=\"$GRUB_CMDLINE_LINUX lsm=landlock,%s\"\\n' \"$(cat /sys/kernel/security/lsm)\" | sudo tee /etc/default/grub.d/landlock.cfg && sudo update-grub && sudo reboot";
+            // Unless the present list could be read, the new one would switch the other modules off.
+            let mend = "lsm=$(cat /sys/kernel/security/lsm) && printf 'GRUB_CMDLINE_LINUX=\"$GRUB_CMDLINE_LINUX lsm=landlock,%s\"\\n' \"$lsm\" | sudo tee /etc/default/grub.d/landlock.cfg && sudo update-grub && sudo reboot";
             Check::bad("landlock", "no Landlock", State::Missing, why, mend)
         }
         abi => {
@@ -41,7 +42,7 @@ fn users(facts: &Facts) -> Check {
     if facts.own_users {
         return Check::ok("users", "each job has a user of its own", why);
     }
-    let mend = "sudo decoresd run";
+    let mend = "sudo decoresd run (with a home of root's own)";
     Check::bad("users", "jobs share the node's user", State::Weak, why, mend)
 }
 

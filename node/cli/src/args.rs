@@ -19,6 +19,7 @@ pub(crate) struct Cli {
 }
 
 #[derive(Debug, Subcommand)]
+#[expect(clippy::large_enum_variant, reason = "there is one of these, for the length of the program")]
 enum Command {
     /// Run a node on this machine, in the foreground
     #[command(after_help = "Example: decores up --listen 127.0.0.1:7443")]

@@ -94,7 +94,7 @@ impl Scene {
                 match path.rsplit('/').next() {
                     Some("receipt") => answer("200 OK", "", &said.receipt),
                     Some("result") => answer("200 OK", "", &said.result),
-                    _ => answer("200 OK", "", &serde_json::to_vec(&said.job).unwrap()),
+                    _ => answer("200 OK", "", serde_json::to_vec(&said.job).unwrap()),
                 }
             }),
         )

@@ -30,13 +30,13 @@ impl Offers {
     }
 
     /// Adds an offer; gives it back if its consumer has too many by now.
-    pub(crate) fn add(&self, key: OfferKey) -> Result<(), OfferKey> {
+    #[must_use]
+    pub(crate) fn add(&self, key: OfferKey) -> Option<OfferKey> {
         let mut table = self.table();
         if open(&table, key.consumer) >= MAX_OPEN {
-            return Err(key);
+            return Some(key);
         }
-        table.insert(key.offer, key);
-        Ok(())
+        table.insert(key.offer, key)
     }
 
     /// Takes an offer out for its one use. Used, expired, foreign and unknown ones look the same.

@@ -185,6 +185,6 @@ fn times(row: &JobRow, now: Timestamp) -> predicate::Times {
     predicate::Times {
         queued: steps().find(|s| s.state == JobState::Queued).map_or(now, |s| s.time),
         started: steps().find(|s| s.reason == Reason::Started).map(|s| s.time),
-        ended: steps().last().map_or(now, |s| s.time),
+        ended: steps().next_back().map_or(now, |s| s.time),
     }
 }

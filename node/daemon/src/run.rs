@@ -149,7 +149,7 @@ pub(crate) const fn explain(source: RootSource) -> &'static str {
         RootSource::Passphrase => "from a passphrase",
         RootSource::Credential => "from a systemd credential",
         RootSource::BesideData => {
-            "beside the data: whoever takes the disk takes the keys (`decores doctor` says how to mend it)"
+            "beside the data: whoever takes the disk takes the keys (`decores doctor` says what that means)"
         }
         RootSource::Volatile => "nowhere: the keys end with this process",
     }

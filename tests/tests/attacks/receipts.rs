@@ -10,7 +10,7 @@ use decores_tests::node::Node;
 use decores_tests::wasm;
 use decores_types::Base64;
 use serde_json::{Value, json};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// Two good receipts of one node, and what it takes to verify them.
@@ -46,7 +46,7 @@ impl Bench {
         self.verify_against(receipt, &self.trust, &self.output)
     }
 
-    fn verify_against(&self, receipt: &[u8], trust: &PathBuf, output: &PathBuf) -> Ran {
+    fn verify_against(&self, receipt: &[u8], trust: &Path, output: &Path) -> Ran {
         static FILES: AtomicUsize = AtomicUsize::new(0);
         let file = self.cli.write(&format!("receipt{}.json", FILES.fetch_add(1, Ordering::Relaxed)), receipt);
         let ran = self.cli.run([

@@ -50,8 +50,8 @@ async fn issue(node: &Node, terms: &OfferTerms) -> Result<Envelope, Problem> {
     // Only what is in the log is handed out.
     node.persist(Vec::new(), vec![created, issued]).await.map_err(|e| store_problem(&e))?;
     match node.offers.add(key) {
-        Ok(()) => Ok(envelope),
-        Err(key) => {
+        None => Ok(envelope),
+        Some(key) => {
             crate::offers::destroy(node, key).await;
             Err(too_many())
         }
