@@ -225,8 +225,9 @@ impl Attempt<'_> {
         let commitment = opened.commitment;
         self.events.send(&EngineEvent::Compiling)?;
         let start = limits::now();
-        let compiled = compiler.compile(program, opened.program_length, &mut self.payload, limits.compile_ms)?;
+        let compiled = compiler.compile(program, opened.program_length, &mut self.payload, limits.compile_ms);
         self.finished.compile_ms = limits::since(start);
+        let compiled = compiled?;
         let program = commitment.commit("program", &compiled.digest);
         self.finished.program = Some(program);
         if program != self.job.spec.program {

@@ -14,22 +14,26 @@ use decores_audit::event::Event;
 use decores_http::{router, server};
 use decores_keys::RootSource;
 use decores_launcher::{Launcher, LauncherConfig};
-use decores_secrets::{Arena, forbid_core_dumps};
+use decores_secrets::{Arena, forbid_core_dumps, raise_open_files};
 use decores_system::{SystemClock, SystemRandom};
 use decores_telemetry::{Format, LOG_FORMAT_ENV};
 use decores_types::Reason;
 use decores_types::job::EngineKind;
 use std::io::Write as _;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpSocket};
 use tokio::signal::unix::{SignalKind, signal};
 
 /// File name of the wasm engine, beside this program.
 const WASM_ENGINE: &str = "decores-engine-wasm";
+/// Bytes of an answer that may wait in the kernel, a connection.
+const SEND_BUFFER: u32 = 256 * 1024;
+/// Connections that may wait to be accepted.
+const BACKLOG: u32 = 1024;
 /// How long jobs get to end when the node stops.
 const STOP_PATIENCE: Duration = Duration::from_secs(20);
 
@@ -62,6 +66,7 @@ pub(crate) fn run(flags: &Run) -> Result<ExitCode> {
     };
     let launcher = fork_launcher(&config, &home)?;
     forbid_core_dumps().context("failed to forbid core dumps")?;
+    raise_open_files().context("failed to raise the limit on open files")?;
     let arena = Arena::global().context("failed to lock memory for secrets")?;
     let format = std::env::var(LOG_FORMAT_ENV).ok();
     decores_telemetry::init("info", Format::resolve(false, format.as_deref()));
@@ -82,8 +87,7 @@ pub(crate) fn run(flags: &Run) -> Result<ExitCode> {
 async fn serve(config: Config, home: Home, root: Root, world: World) -> Result<()> {
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;
-    let listener = TcpListener::bind(config.listen)
-        .await
+    let listener = listen(config.listen)
         .with_context(|| format!("failed to listen on {}; is another node running?", config.listen))?;
     let address = listener.local_addr()?;
     let Booted { node, authority, first_key } = boot(config, &home, root, world).await?;
@@ -116,8 +120,18 @@ async fn serve(config: Config, home: Home, root: Root, world: World) -> Result<(
     Ok(())
 }
 
+/// Listens with small send buffers: what lies in the kernel is not yet read by anybody, and a slow reader
+/// is known by how little it takes.
+fn listen(address: SocketAddr) -> std::io::Result<TcpListener> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    socket.set_reuseaddr(true)?;
+    socket.set_send_buffer_size(SEND_BUFFER)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
+}
+
 /// Tells whoever started the node where it is and how to log in.
-fn announce(node: &Node, home: &Home, address: std::net::SocketAddr, first_key: Option<&str>) -> Result<()> {
+fn announce(node: &Node, home: &Home, address: SocketAddr, first_key: Option<&str>) -> Result<()> {
     let mut out = std::io::stdout().lock();
     // Nobody can call "every address" by that name.
     let address = match address.ip() {
