@@ -2,7 +2,8 @@
 
 use crate::config::LauncherConfig;
 use crate::job::Traces;
-use decores_sandbox::{HostCapabilities, IsolationPlan, Namespace, SwapState, UserPlan};
+use decores_sandbox::{HostCapabilities, IsolationPlan, Namespace, UserPlan};
+use decores_types::Swap;
 
 /// Room that scratch and cgroup may have beyond the job's own limits.
 const OVERHEAD: u64 = 1 << 30;
@@ -94,7 +95,7 @@ fn check_isolation(plan: &IsolationPlan, host: &HostCapabilities) -> Result<(), 
     if plan.scratch_noswap && !(host.tmpfs_noswap && plan.namespaces.contains(&Namespace::Mount)) {
         return Err("this machine has no scratch that is never swapped".to_owned());
     }
-    if plan.swap != host.swap && plan.swap != SwapState::Possible {
+    if plan.swap != host.swap && plan.swap != Swap::Possible {
         return Err("the plan claims more about swap than holds".to_owned());
     }
     Ok(())
@@ -117,12 +118,13 @@ mod tests {
             landlock_abi: 7,
             seccomp: true,
             tmpfs_noswap: true,
-            swap: SwapState::None,
+            swap: Swap::None,
         }
     }
 
     fn config() -> LauncherConfig {
         LauncherConfig {
+            owner: true,
             engines: vec![(EngineKind::Wasm, PathBuf::from("/bin/engine"))],
             jails: PathBuf::from("/run/x"),
             first_uid: 1000,
@@ -144,7 +146,7 @@ mod tests {
             limits: Limits::default(),
             scratch_bytes: 1 << 20,
             scratch_noswap: true,
-            swap: SwapState::None,
+            swap: Swap::None,
             compile_address_space: 1 << 30,
             deadline_ms: 1000,
             network: false,

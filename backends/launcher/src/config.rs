@@ -20,6 +20,9 @@ pub struct LauncherConfig {
     pub max_limits: Limits,
     /// The longest deadline a plan may hold.
     pub max_deadline_ms: u64,
+    /// Whether this is a node's launcher: it owns the folder of jails, removes what a killed one left in it, and
+    /// serves nothing while another owns it. One that only probes (`doctor`) owns and removes nothing.
+    pub owner: bool,
 }
 
 impl LauncherConfig {

@@ -6,6 +6,7 @@
 use crate::cgroup::Cgroups;
 use crate::group::PATIENCE;
 use crate::message::is_trace_name;
+use crate::syscall;
 use std::fs::{self, DirBuilder, File};
 use std::io;
 use std::os::unix::fs::DirBuilderExt;
@@ -13,6 +14,8 @@ use std::path::{Path, PathBuf};
 
 /// Engines enter their folder before they change their user, so nobody else needs to.
 const MODE: u32 = 0o700;
+/// Pause between two looks at the lock.
+const PAUSE_MS: i32 = 100;
 
 /// Makes the folder of one attempt, for the launcher's user alone.
 ///
@@ -43,18 +46,27 @@ pub(crate) fn remove(jails: &Path, name: &str, cgroups: &Cgroups, tries: u32) ->
 
 /// Removes what a launcher that was killed has left; the lock is held as long as the file is open.
 ///
-/// Where another launcher holds it (`decoresd doctor` beside a node), nothing is removed.
-pub(crate) fn claim(jails: &Path, cgroups: &Cgroups) -> Option<File> {
-    make_parent(jails).ok()?;
-    let lock = File::open(jails).ok()?;
-    lock.try_lock().ok()?;
+/// Waits at most `tries` pauses for another launcher's: the one of a node that was just killed is still cleaning up.
+///
+/// # Errors
+/// If another launcher keeps it, or the folder cannot be made.
+pub(crate) fn claim(jails: &Path, cgroups: &Cgroups, tries: u32) -> io::Result<File> {
+    make_parent(jails)?;
+    let lock = File::open(jails)?;
+    for left in (0..=tries).rev() {
+        match lock.try_lock() {
+            Ok(()) => break,
+            Err(_) if left == 0 => return Err(io::Error::other("another launcher uses the folder of jails")),
+            Err(_) => syscall::poll(&[], PAUSE_MS).map(drop)?,
+        }
+    }
     for entry in fs::read_dir(jails).into_iter().flatten().flatten() {
         if let Some(name) = entry.file_name().to_str().filter(|name| is_trace_name(name)) {
             // What stays is seen by `inspect`, and tried again at the next start.
             let _ = remove(jails, name, cgroups, PATIENCE);
         }
     }
-    Some(lock)
+    Ok(lock)
 }
 
 #[cfg(test)]
@@ -89,7 +101,7 @@ mod tests {
             fs::create_dir(jails.join(name)).unwrap();
         }
         fs::write(jails.join(full).join("x"), "").unwrap();
-        let _lock = claim(&jails, &none()).unwrap();
+        let _lock = claim(&jails, &none(), 0).unwrap();
         let mut left: Vec<_> = fs::read_dir(&jails).unwrap().map(|e| e.unwrap().file_name()).collect();
         left.sort();
         assert_eq!(left, ["job_01-1", full, "photos", "probe-x"]);
@@ -98,12 +110,12 @@ mod tests {
     #[test]
     fn beside_another_launcher_nothing_is_removed() {
         let home = tempfile::tempdir().unwrap();
-        let first = claim(home.path(), &none()).unwrap();
+        let first = claim(home.path(), &none(), 0).unwrap();
         make(home.path(), NAME).unwrap();
-        assert!(claim(home.path(), &none()).is_none());
+        assert!(claim(home.path(), &none(), 0).is_err());
         assert!(home.path().join(NAME).exists());
         drop(first);
-        assert!(claim(home.path(), &none()).is_some());
+        assert!(claim(home.path(), &none(), 0).is_ok());
         assert!(!home.path().join(NAME).exists());
     }
 }

@@ -21,12 +21,16 @@ use std::os::fd::{AsFd, OwnedFd};
 const REMEMBERED: usize = 256;
 /// Descriptors that come with a launch.
 const LAUNCH_FDS: usize = 5;
+/// Pauses that a launcher waits for the one before it: ten seconds in all.
+const CLAIM_TRIES: u32 = 100;
 
 /// Serves until the node is gone.
 pub(crate) fn serve(socket: Socket, config: LauncherConfig) {
     let cgroups = Cgroups::detect();
-    let _lock = jails::claim(&config.jails, &cgroups);
+    let claimed = config.owner.then(|| jails::claim(&config.jails, &cgroups, CLAIM_TRIES)).transpose();
+    let unclaimed = claimed.as_ref().err().map(ToString::to_string);
     let mut server = Server {
+        unclaimed,
         socket,
         config,
         cgroups,
@@ -43,9 +47,13 @@ pub(crate) fn serve(socket: Socket, config: LauncherConfig) {
         server.clear(traces);
     }
     server.cgroups.remove_folders();
+    // The folder is ours until all of that is done.
+    drop(claimed);
 }
 
 struct Server {
+    /// Why the folder of jails is not ours, where it should be: then nothing is served.
+    unclaimed: Option<String>,
     socket: Socket,
     config: LauncherConfig,
     cgroups: Cgroups,
@@ -142,6 +150,9 @@ impl Server {
     }
 
     fn host(&mut self) -> Result<HostCapabilities, String> {
+        if let Some(why) = &self.unclaimed {
+            return Err(why.clone());
+        }
         if let Some(host) = &self.host {
             return Ok(host.clone());
         }
@@ -150,6 +161,9 @@ impl Server {
     }
 
     fn launch(&mut self, plan: &IsolationPlan, fds: &[OwnedFd]) -> Answer {
+        if !self.config.owner {
+            return Answer::Refused("this launcher only probes".to_owned());
+        }
         if let Err(why) = self.admit(plan, fds) {
             return Answer::Refused(why);
         }

@@ -76,6 +76,7 @@ struct World {
 impl World {
     fn start_in(folder: &Path, engine: &Path) -> Self {
         let config = LauncherConfig {
+            owner: true,
             engines: vec![(EngineKind::Wasm, engine.to_owned())],
             jails: folder.join("jails"),
             first_uid: SandboxConfig::default().first_uid + 100,

@@ -7,7 +7,8 @@ use crate::code::{Code, Version};
 use decores_keys::{Algorithm, Purpose, RootSource};
 use decores_types::canonical::{self, CanonicalError};
 use decores_types::{
-    AlertId, ApiKeyId, Attempt, Commitment, ConsumerId, JobId, JobState, KeyId, OfferId, Reason, Timestamp,
+    AlertId, ApiKeyId, Attempt, Commitment, ConsumerId, JobId, JobState, KeyId, OfferId, Reason, Swap, Timestamp,
+    WipeCategory,
 };
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -100,28 +101,6 @@ pub enum Event {
     SettingInsecure { name: Code },
 }
 
-/// Whether pages of the node can reach a disk.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Swap {
-    /// There is no swap.
-    None,
-    /// There is swap, and jobs are kept from it.
-    Prevented,
-    /// Nothing keeps pages from it.
-    Possible,
-}
-
-/// A category of NIST SP 800-88 Rev. 2; weakest first.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum WipeCategory {
-    /// Overwritten or freed by ordinary means.
-    Clear,
-    /// The only key of a ciphertext was destroyed.
-    PurgeCryptographicErase,
-}
-
 /// One entry of the log.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Entry {
@@ -211,40 +190,9 @@ impl Event {
     }
 }
 
-/// Whether an attempt can end in `state` for `reason`. Exhaustive: a new reason must be decided here.
-pub const fn ends_with(state: JobState, reason: Reason) -> bool {
-    let end = match reason {
-        Reason::Completed => JobState::Done,
-        Reason::ExitNonzero
-        | Reason::Trap
-        | Reason::LimitMemory
-        | Reason::LimitTime
-        | Reason::LimitOutput
-        | Reason::LimitCompile
-        | Reason::LimitScratch
-        | Reason::ProgramInvalid
-        | Reason::PayloadInvalid
-        | Reason::EngineLost
-        | Reason::Resubmit
-        | Reason::QueueExpired => JobState::Failed,
-        Reason::ByConsumer | Reason::ByOperator => JobState::Cancelled,
-        Reason::Protection | Reason::Limits | Reason::Policy => JobState::Refused,
-        Reason::Accepted
-        | Reason::NotRequired
-        | Reason::SlotFree
-        | Reason::Compiling
-        | Reason::Started
-        | Reason::ProgramEnded
-        | Reason::Ended
-        | Reason::WipeIncomplete => return false,
-    };
-    matches!(
-        (state, end),
-        (JobState::Done, JobState::Done)
-            | (JobState::Failed, JobState::Failed)
-            | (JobState::Cancelled, JobState::Cancelled)
-            | (JobState::Refused, JobState::Refused)
-    )
+/// Whether an attempt can end in `state` for `reason`.
+pub fn ends_with(state: JobState, reason: Reason) -> bool {
+    reason.end() == Some(state)
 }
 
 #[cfg(test)]

@@ -1,5 +1,6 @@
 //! What was observed on the machine.
 
+use decores_types::Swap;
 use serde::{Deserialize, Serialize};
 
 /// Observed facts; `None` where something could not be observed.
@@ -18,7 +19,7 @@ pub struct Facts {
     /// Whether the scratch can be kept from swap.
     pub tmpfs_noswap: bool,
     /// Whether pages can reach a swap device.
-    pub swap: SwapFact,
+    pub swap: Swap,
     /// Whether the node's secrets lie in `memfd_secret`; else they are locked by `mlock`.
     pub secret_memory: bool,
     /// Bytes that the node may lock.
@@ -33,18 +34,6 @@ pub struct Facts {
     pub init_on_free: Option<bool>,
     /// Whether processes may trace others of the same user (`yama/ptrace_scope`; 0 is yes).
     pub ptrace_scope: Option<u32>,
-}
-
-/// Whether pages can reach a swap device.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum SwapFact {
-    /// There is none.
-    None,
-    /// A job's pages cannot.
-    Prevented,
-    /// They can.
-    Possible,
 }
 
 /// Where the keystore's root lies.

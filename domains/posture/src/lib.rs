@@ -9,7 +9,7 @@ mod memory;
 mod secrets;
 
 pub use check::{Check, State};
-pub use facts::{Facts, RootPlace, SwapFact};
+pub use facts::{Facts, RootPlace};
 
 /// Every check, in the order they are shown.
 pub fn checks(facts: &Facts) -> Vec<Check> {

@@ -1,7 +1,8 @@
 //! What keeps job data and keys from disks.
 
 use crate::check::{Check, State, boot_with};
-use crate::facts::{Facts, SwapFact};
+use crate::facts::Facts;
+use decores_types::Swap;
 
 pub(crate) fn checks(facts: &Facts) -> Vec<Check> {
     [Some(swap(facts)), Some(scratch(facts)), core_dumps(facts), freed(facts)].into_iter().flatten().collect()
@@ -10,9 +11,9 @@ pub(crate) fn checks(facts: &Facts) -> Vec<Check> {
 fn swap(facts: &Facts) -> Check {
     let why = "what reaches a swap device stays there after the job and cannot be wiped";
     match facts.swap {
-        SwapFact::None => Check::ok("swap", "no swap", why),
-        SwapFact::Prevented => Check::ok("swap", "jobs cannot reach swap", why),
-        SwapFact::Possible => Check::bad(
+        Swap::None => Check::ok("swap", "no swap", why),
+        Swap::Prevented => Check::ok("swap", "jobs cannot reach swap", why),
+        Swap::Possible => Check::bad(
             "swap",
             "job data can be swapped to a disk",
             State::Weak,
@@ -24,7 +25,7 @@ fn swap(facts: &Facts) -> Check {
 
 fn scratch(facts: &Facts) -> Check {
     let why = "files of a job lie in memory; `noswap` keeps them there";
-    if facts.tmpfs_noswap || facts.swap == SwapFact::None {
+    if facts.tmpfs_noswap || facts.swap == Swap::None {
         return Check::ok("scratch", "the scratch never reaches a disk", why);
     }
     let mend = "sudo swapoff -a (or Linux 6.4 or newer, and: sudo decoresd run)";

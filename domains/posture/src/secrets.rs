@@ -52,8 +52,8 @@ fn tracing(facts: &Facts) -> Option<Check> {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
-    use crate::facts::SwapFact;
     use crate::{Check, Facts, RootPlace, State, checks, worst};
+    use decores_types::Swap;
 
     fn good() -> Facts {
         let names = |list: &[&str]| list.iter().map(|s| (*s).to_owned()).collect();
@@ -64,7 +64,7 @@ mod tests {
             landlock_abi: 7,
             seccomp: true,
             tmpfs_noswap: true,
-            swap: SwapFact::None,
+            swap: Swap::None,
             secret_memory: true,
             memlock_bytes: Some(8 << 20),
             arena_bytes: 4 << 20,
@@ -100,7 +100,7 @@ mod tests {
             ("namespaces", State::Missing, |f| f.namespaces.clear()),
             ("cgroup", State::Missing, |f| f.cgroup.clear()),
             ("cgroup", State::Weak, |f| f.cgroup.retain(|c| c != "pids")),
-            ("swap", State::Weak, |f| f.swap = SwapFact::Possible),
+            ("swap", State::Weak, |f| f.swap = Swap::Possible),
             ("core-dumps", State::Weak, |f| f.core_pattern = Some("|/usr/bin/collect %p".to_owned())),
             ("init-on-free", State::Weak, |f| f.init_on_free = Some(false)),
             ("root", State::Weak, |f| f.root = RootPlace::BesideData),

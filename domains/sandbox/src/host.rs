@@ -1,5 +1,6 @@
 //! What this machine can do for isolation, as found by really trying it.
 
+use decores_types::Swap;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
@@ -20,19 +21,7 @@ pub struct HostCapabilities {
     /// Whether tmpfs takes `noswap`.
     pub tmpfs_noswap: bool,
     /// Whether pages can reach a swap device.
-    pub swap: SwapState,
-}
-
-/// Whether a guest's pages can reach a disk.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum SwapState {
-    /// The machine has no swap.
-    None,
-    /// There is swap, and the job's cgroup may not use it.
-    Prevented,
-    /// There is swap, and nothing keeps the job from it.
-    Possible,
+    pub swap: Swap,
 }
 
 /// A kind of Linux namespace.

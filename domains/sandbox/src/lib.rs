@@ -16,7 +16,7 @@ pub mod record;
 pub mod wipe;
 
 pub use config::SandboxConfig;
-pub use host::{HostCapabilities, Namespace, SwapState};
+pub use host::{HostCapabilities, Namespace};
 pub use plan::{IsolationPlan, Refusal, UserPlan};
 pub use record::{JobRecord, Step, TransitionError};
-pub use wipe::{WipeCategory, WipeCheck, WipeRecord};
+pub use wipe::{WipeCheck, WipeRecord};

@@ -1,9 +1,9 @@
 //! From spec and host to an isolation plan.
 
 use crate::config::SandboxConfig;
-use crate::host::{HostCapabilities, Namespace, SwapState};
+use crate::host::{HostCapabilities, Namespace};
 use decores_types::job::EngineKind;
-use decores_types::{Attempt, JobId, JobSpec, Limits, Protection, Reason};
+use decores_types::{Attempt, JobId, JobSpec, Limits, Protection, Reason, Swap};
 use serde::{Deserialize, Serialize};
 
 /// Bytes of memory an engine needs beside its program's linear memory and scratch.
@@ -40,7 +40,7 @@ pub struct IsolationPlan {
     /// Whether the scratch is mounted `noswap`.
     pub scratch_noswap: bool,
     /// Whether pages can reach swap under this plan.
-    pub swap: SwapState,
+    pub swap: Swap,
     /// Address space of the compile process, in bytes.
     pub compile_address_space: u64,
     /// Milliseconds after which the launcher ends the engine whatever it does.
@@ -201,7 +201,7 @@ mod tests {
             landlock_abi: 7,
             seccomp: true,
             tmpfs_noswap: true,
-            swap: SwapState::None,
+            swap: decores_types::Swap::None,
         }
     }
 

@@ -14,8 +14,8 @@
 //!
 //! The last event is [`EngineEvent::Finished`]; an engine that ends without it is lost.
 
-use crate::host::{Namespace, SwapState};
-use decores_types::{Attempt, Commitment, ConsumerId, Digest, JobId, JobSpec, KeyId, Reason};
+use crate::host::Namespace;
+use decores_types::{Attempt, Commitment, ConsumerId, Digest, JobId, JobSpec, KeyId, Reason, Scratch, Swap};
 use serde::{Deserialize, Serialize};
 
 /// Descriptor the job is read from.
@@ -130,19 +130,7 @@ pub struct Given {
     /// What the scratch is.
     pub scratch: Scratch,
     /// Whether its pages could reach a swap device when it started.
-    pub swap: SwapState,
-}
-
-/// What a scratch is made of.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Scratch {
-    /// A tmpfs that is never swapped.
-    TmpfsNoswap,
-    /// A tmpfs.
-    Tmpfs,
-    /// None: input and output without files only.
-    None,
+    pub swap: Swap,
 }
 
 /// How an engine's processes ended.

@@ -1,16 +1,7 @@
 //! What was destroyed, how, and what was checked.
 
+use decores_types::WipeCategory;
 use serde::{Deserialize, Serialize};
-
-/// A category of NIST SP 800-88 Rev. 2.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum WipeCategory {
-    /// Overwritten or freed by ordinary means.
-    Clear,
-    /// The only key of a ciphertext was destroyed.
-    PurgeCryptographicErase,
-}
 
 /// One thing that was destroyed and looked for afterwards.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

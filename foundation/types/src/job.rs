@@ -156,7 +156,8 @@ impl JobState {
         match self {
             Queued => matches!(next, Attesting | Wiping | Refused),
             Attesting => matches!(next, Starting | Wiping),
-            Starting => matches!(next, Running | Wiping),
+            // Twice: the engine starts, then it compiles.
+            Starting => matches!(next, Starting | Running | Wiping),
             Running => matches!(next, Sealing | Wiping),
             Sealing => next == Wiping,
             Wiping => matches!(next, Wiping | Done | Failed | Refused | Cancelled),
@@ -257,6 +258,38 @@ reasons! {
     Limits = "limits" => "the spec asks for more than the node allows",
     /// Forbidden.
     Policy = "policy" => "the node's policy does not allow this job",
+}
+
+impl Reason {
+    /// The state in which an attempt ends for this reason; `None` where the reason ends nothing.
+    /// Exhaustive: a new reason must be decided here.
+    pub const fn end(self) -> Option<JobState> {
+        match self {
+            Self::Completed => Some(JobState::Done),
+            Self::ExitNonzero
+            | Self::Trap
+            | Self::LimitMemory
+            | Self::LimitTime
+            | Self::LimitOutput
+            | Self::LimitCompile
+            | Self::LimitScratch
+            | Self::ProgramInvalid
+            | Self::PayloadInvalid
+            | Self::EngineLost
+            | Self::Resubmit
+            | Self::QueueExpired => Some(JobState::Failed),
+            Self::ByConsumer | Self::ByOperator => Some(JobState::Cancelled),
+            Self::Protection | Self::Limits | Self::Policy => Some(JobState::Refused),
+            Self::Accepted
+            | Self::NotRequired
+            | Self::SlotFree
+            | Self::Compiling
+            | Self::Started
+            | Self::ProgramEnded
+            | Self::Ended
+            | Self::WipeIncomplete => None,
+        }
+    }
 }
 
 impl fmt::Display for Reason {

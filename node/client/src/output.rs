@@ -61,16 +61,20 @@ impl Output {
     }
 }
 
-/// Refuses a folder that holds anything but an earlier output.
+/// Refuses a folder that holds anything but an earlier output: standard output and files, both.
 fn check_replaceable(folder: &Path) -> Result<(), ClientError> {
     let entries = match fs::read_dir(folder) {
         Ok(entries) => entries,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
         Err(error) => return Err(failed("read", folder)(error)),
     };
+    let mut seen = 0;
     for entry in entries {
-        let name = entry.map_err(failed("read", folder))?.file_name();
-        if name != STDOUT && name != FILES {
+        let entry = entry.map_err(failed("read", folder))?;
+        let (name, kind) = (entry.file_name(), entry.file_type().map_err(failed("read", folder))?);
+        let ours = (name == STDOUT && kind.is_file()) || (name == FILES && kind.is_dir());
+        seen += 1;
+        if !ours {
             let text = format!(
                 "{} holds `{}`, which is no earlier output; name an empty folder",
                 folder.display(),
@@ -78,6 +82,10 @@ fn check_replaceable(folder: &Path) -> Result<(), ClientError> {
             );
             return Err(ClientError::Input(text));
         }
+    }
+    if seen == 1 {
+        let text = format!("{} holds only half of an output, so it is none; name an empty folder", folder.display());
+        return Err(ClientError::Input(text));
     }
     Ok(())
 }
@@ -97,11 +105,20 @@ fn beside(folder: &Path) -> Result<PathBuf, ClientError> {
 }
 
 fn put_in_place(beside: &Path, folder: &Path) -> Result<(), ClientError> {
-    match fs::remove_dir_all(folder) {
+    let mut old = beside.as_os_str().to_owned();
+    old.push(".old");
+    let old = PathBuf::from(old);
+    // Aside first, so that there is always an old output or a new one.
+    match fs::rename(folder, &old) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed("replace", folder)(error)),
-        _ => {}
+        moved => {
+            fs::rename(beside, folder).map_err(failed("write", folder))?;
+            if moved.is_ok() {
+                fs::remove_dir_all(&old).map_err(failed("remove", &old))?;
+            }
+            Ok(())
+        }
     }
-    fs::rename(beside, folder).map_err(failed("write", folder))
 }
 
 fn copy(from: &mut dyn Read, to: &mut dyn Write, path: &Path) -> Result<(), ClientError> {

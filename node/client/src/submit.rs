@@ -63,11 +63,12 @@ impl Client {
         note: &dyn Fn(Progress<'_>),
     ) -> Result<Job, ClientError> {
         self.home.save_job(record)?;
-        let job = match self.submit_until_taken(record, input, note).await {
+        let mut uncertain = false;
+        let job = match self.submit_until_taken(record, input, note, &mut uncertain).await {
             Ok(job) => job,
             Err(error) => {
-                // After a lost connection the node may have the job; otherwise nobody will ask for these keys.
-                if record.job.is_none() && !error.is_connection_loss() {
+                // Where any try may have reached the node it may have the job; otherwise nobody will ask for these keys.
+                if record.job.is_none() && !uncertain {
                     self.home.forget_pending(record)?;
                 }
                 return Err(error);
@@ -89,6 +90,7 @@ impl Client {
         record: &JobRecord,
         input: &Arc<Prepared>,
         note: &dyn Fn(Progress<'_>),
+        uncertain: &mut bool,
     ) -> Result<Job, ClientError> {
         let (mut reached, mut losses, mut waited) = (false, 0, Duration::ZERO);
         loop {
@@ -96,13 +98,17 @@ impl Client {
                 Ok(job) => return Ok(job),
                 Err(error) => error,
             };
+            *uncertain |= error.is_connection_loss() || is_being_taken(&error);
             let wait = match error.busy() {
                 Some(wait) if waited + wait <= MAX_BUSY => {
                     waited += wait;
                     wait
                 }
                 // An offer that ran out or was lost with the node's memory is replaced by a new one.
-                None if reached && losses < MAX_LOSSES && (error.is_connection_loss() || is_stale_offer(&error)) => {
+                None if reached
+                    && losses < MAX_LOSSES
+                    && (error.is_connection_loss() || is_stale_offer(&error) || is_being_taken(&error)) =>
+                {
                     losses += 1;
                     backoff(losses - 1)
                 }
@@ -215,6 +221,11 @@ fn attempts_worth(job: &Job) -> u32 {
         Reason::EngineLost => MAX_ENGINES,
         _ => 1,
     }
+}
+
+/// An earlier try of ours is still being taken in: asking again finds the job.
+fn is_being_taken(error: &ClientError) -> bool {
+    error.code() == Some(Code::StateConflict)
 }
 
 fn is_stale_offer(error: &ClientError) -> bool {

@@ -20,7 +20,7 @@ pub(crate) fn backoff(n: u32) -> Duration {
 const PACE: Duration = Duration::from_millis(500);
 
 /// How long a job may take beside compiling and running: waiting for its turn, starting, sealing, wiping.
-const SLACK: Duration = Duration::from_secs(3600);
+const SLACK: Duration = Duration::from_secs(2 * 3600);
 
 /// After this long, a job that has not ended never will.
 fn deadline(limits: &Limits) -> Duration {

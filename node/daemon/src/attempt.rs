@@ -10,8 +10,8 @@ use crate::slots::Slot;
 use decores_blobs::{BlobError, BlobWriter};
 use decores_launcher::{EngineDescriptors, Launched};
 use decores_sandbox::plan::{IsolationPlan, plan};
-use decores_sandbox::protocol::{EngineEvent, EngineJob, Exit, Finished, Locked, MAX_EVENT, Scratch};
-use decores_types::{JobState, Limits, Reason, canonical, chain};
+use decores_sandbox::protocol::{EngineEvent, EngineJob, Exit, Finished, Locked, MAX_EVENT};
+use decores_types::{JobState, Limits, Reason, Scratch, canonical, chain};
 use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream as StdStream;
@@ -201,7 +201,7 @@ async fn hear(
             tell(live, plan, job).await?;
         }
         _ if job.is_some() => return Err("it spoke before it was locked in".into()),
-        EngineEvent::Compiling => tracing::debug!(job = %plan.job, "compiling"),
+        EngineEvent::Compiling => enter(node, &mut live.held, JobState::Starting, Reason::Compiling).await?,
         EngineEvent::Started { .. } => enter(node, &mut live.held, JobState::Running, Reason::Started).await?,
         EngineEvent::Sealing => enter(node, &mut live.held, JobState::Sealing, Reason::ProgramEnded).await?,
         EngineEvent::Finished(finished) => return Ok(Some(*finished)),

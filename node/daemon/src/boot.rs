@@ -16,7 +16,7 @@ use crate::slots::Slots;
 use crate::summary::{Refusals, Summary};
 use crate::tls::{Authority, self_sign};
 use anyhow::{Context as _, Result, bail};
-use decores_access::{ApiKeyRecord, ApiKeyText, Role};
+use decores_access::{ApiKeyRecord, ApiKeyText, Role, authenticate};
 use decores_api::node::{NODE_STATEMENT_TYPE, NodeResponse, NodeStatement};
 use decores_audit::checkpoint::{LogKey, LogSigner, SignerError};
 use decores_audit::code::Code;
@@ -29,7 +29,7 @@ use decores_keystore_file::{FileKeyStore, RootInput};
 use decores_launcher::LauncherHandle;
 use decores_secrets::Secret;
 use decores_store_sqlite::SqliteStore;
-use decores_types::{Base64, Clock, JobState, KeyId, Random, Reason, Timestamp, canonical};
+use decores_types::{Base64, Clock, JobState, KeyId, Random, Reason, Timestamp, canonical, chain};
 use std::collections::HashMap;
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
@@ -293,7 +293,7 @@ fn started(node: &Node) -> Result<Event> {
         identity: node.identity.id,
         insecure: node.config.insecure.iter().map(|name| Code::parse(name)).collect::<Result<_, _>>()?,
         root_source: node.keystore.root_source(),
-        swap: receipts::swap(node.host.swap),
+        swap: node.host.swap,
     })
 }
 
@@ -326,26 +326,38 @@ async fn sweep(node: &Arc<Node>) -> Result<()> {
     let store = node.blobs.clone();
     for blob in tokio::task::spawn_blocking(move || store.list()).await?? {
         let held = match blobs::job_of(&blob) {
-            Some(job) => node.records.get::<JobRow>(job.as_bytes()).await?,
-            None => None,
+            Some(job) => node.records.get::<JobRow>(job.as_bytes()).await,
+            None => Ok(None),
         };
-        if held.is_some_and(|held| blobs::is_kept(&blob, &held.row)) {
-            continue;
+        match held {
+            Ok(held) if !held.as_ref().is_some_and(|held| blobs::is_kept(&blob, &held.row)) => {}
+            Ok(_) => continue,
+            Err(error) => {
+                tracing::error!(%blob, error = chain(&error), "a sealed file is left alone: its record does not open");
+                continue;
+            }
         }
         tracing::info!(%blob, "deleting a sealed file that no record keeps");
-        let store = node.blobs.clone();
-        tokio::task::spawn_blocking(move || store.delete(&blob)).await??;
+        let (store, name) = (node.blobs.clone(), blob.clone());
+        let deleted = tokio::task::spawn_blocking(move || store.delete(&name)).await?;
+        if let Err(error) = deleted {
+            tracing::error!(%blob, error = chain(&error), "failed to delete a sealed file");
+            node.alert(AlertKind::WipeIncomplete, format!("the sealed file {blob} could not be deleted")).await;
+        }
     }
     Ok(())
 }
 
-/// The operator's key of an empty home.
+/// An operator's key, where there is none that still opens: in an empty home, or when the last one ran out.
 async fn first_key(node: &Node) -> Result<Option<ApiKeyText>> {
-    let known: Vec<Held<ApiKeyRecord>> = node.records.list(Select { limit: 1, ..Select::default() }).await?;
-    if !known.is_empty() {
+    let keys = sign_in::all(node).await?;
+    let now = node.clock.now();
+    let opens = |key: &ApiKeyRecord| key.role == Role::Operator && authenticate(Some(key), now).is_ok();
+    if keys.iter().any(|held| opens(&held.row)) {
         return Ok(None);
     }
-    let (key, _, change, event) = sign_in::compose(node, Role::Operator, "first".to_owned(), node.config.first_key_ms)?;
+    let (key, _, change, event) =
+        sign_in::compose(node, Role::Operator, "operator".to_owned(), node.config.first_key_ms)?;
     node.persist(vec![change], vec![event]).await?;
     Ok(Some(key))
 }

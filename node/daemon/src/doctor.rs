@@ -6,9 +6,8 @@ use crate::config::{self, RootChoice};
 use crate::home::Home;
 use crate::run::{bad_config, fork_launcher};
 use anyhow::{Context as _, Result};
-use decores_posture::{Facts, RootPlace, State, SwapFact, checks, worst};
+use decores_posture::{Facts, RootPlace, State, checks, worst};
 use decores_sandbox::HostCapabilities;
-use decores_sandbox::host::SwapState;
 use decores_secrets::{ARENA_BYTES, Arena, ArenaKind};
 use std::io::Write as _;
 use std::process::ExitCode;
@@ -20,7 +19,7 @@ pub(crate) fn run(common: &Common) -> Result<ExitCode> {
         Ok(config) => config,
         Err(error) => return Ok(bad_config(&error)),
     };
-    let launcher = fork_launcher(&config, &home)?.connect()?;
+    let launcher = fork_launcher(&config, &home, false)?.connect()?;
     let host = launcher.probe().context("failed to find out what this machine can isolate")?;
     let credentials = std::env::var_os("CREDENTIALS_DIRECTORY").map(std::path::PathBuf::from);
     let root = match &config.root {
@@ -64,11 +63,7 @@ fn observe(host: &HostCapabilities, root: RootPlace) -> Facts {
         landlock_abi: host.landlock_abi,
         seccomp: host.seccomp,
         tmpfs_noswap: host.tmpfs_noswap,
-        swap: match host.swap {
-            SwapState::None => SwapFact::None,
-            SwapState::Prevented => SwapFact::Prevented,
-            SwapState::Possible => SwapFact::Possible,
-        },
+        swap: host.swap,
         secret_memory: Arena::global().is_ok_and(|arena| arena.kind() == ArenaKind::MemfdSecret),
         memlock_bytes: memlock(),
         arena_bytes: ARENA_BYTES as u64,

@@ -13,8 +13,8 @@ use decores_audit::event::Event;
 use decores_detection::AlertKind;
 use decores_keys::OfferKey;
 use decores_launcher::Leftovers;
-use decores_sandbox::{WipeCategory, WipeCheck, WipeRecord};
-use decores_types::{Attempt, JobId, JobState, Reason, chain};
+use decores_sandbox::{WipeCheck, WipeRecord};
+use decores_types::{Attempt, JobId, JobState, Reason, WipeCategory, chain};
 
 /// Wipes what the attempt held, checks it, and writes its last state and its receipt as one.
 pub(crate) async fn end(node: &Node, live: Live, mut attempted: Attempted) {
@@ -30,23 +30,31 @@ pub(crate) async fn end(node: &Node, live: Live, mut attempted: Attempted) {
     drop(place);
 }
 
-/// Like [`end`], for what a restart cut off: the offer key went with the process that held it.
+/// Like [`end`], for what a restart cut off: the offer key went with the process that held it, and what
+/// the engine said of its results is not known any more.
 pub(crate) async fn end_interrupted(node: &Node, mut held: Held<JobRow>, verdict: Verdict) -> Result<()> {
+    held.row.result_until = None;
+    held.row.logs_until = None;
     finish(node, &mut held, None, &mut Attempted::never(verdict, None)).await
 }
 
+/// First destroys and looks, whatever the store is able to take; only then writes what happened.
 async fn finish(node: &Node, held: &mut Held<JobRow>, key: Option<OfferKey>, attempted: &mut Attempted) -> Result<()> {
+    let (job, attempt) = (held.row.record.job, held.row.record.attempt());
+    let destroyed = key.as_ref().map(|key| offers::destroyed(key));
+    let wipe = wipe(node, job, attempt, key, held.row.engine.is_some()).await;
+    match attempted.slot.take() {
+        // What could not be wiped is not used again.
+        Some(slot) if !wipe.complete => slot.block(),
+        _ => {}
+    }
     if held.row.record.state() != JobState::Wiping {
         enter(node, held, JobState::Wiping, Reason::Ended).await?;
     }
-    let (job, attempt) = (held.row.record.job, held.row.record.attempt());
-    let wipe = wipe(node, job, attempt, key, held.row.engine.is_some()).await;
-    let slot = attempted.slot.take();
+    if wipe.checks.iter().any(|check| check.what == OFFER_KEY && check.passed) {
+        node.note(destroyed.into_iter().collect()).await;
+    }
     if !wipe.complete {
-        // Blocked before anything else can fail: what could not be wiped is not used again.
-        if let Some(slot) = slot {
-            slot.block();
-        }
         let message = format!("the wipe of {job}, attempt {attempt}, did not pass every check");
         node.alert(AlertKind::WipeIncomplete, message).await;
         enter(node, held, JobState::Wiping, Reason::WipeIncomplete).await?;
@@ -85,13 +93,14 @@ async fn conclude(node: &Node, held: &mut Held<JobRow>, attempted: &Attempted, w
     Ok(())
 }
 
+/// What the check of the offer key is called.
+const OFFER_KEY: &str = "offer-key";
 /// How far the `job.ended` entry stands behind the first entry of its batch; see [`conclude`].
 pub(crate) const ENDED_OFFSET: u64 = 2;
 
 fn wiped_event(job: JobId, attempt: Attempt, wipe: &WipeRecord) -> Option<Event> {
     let checks = wipe.checks.iter().map(|c| Some((Code::parse(&c.what).ok()?, c.passed))).collect::<Option<_>>()?;
-    let category = receipts::category(wipe.category()?);
-    Some(Event::JobWiped { job, attempt, complete: wipe.complete, category, checks })
+    Some(Event::JobWiped { job, attempt, complete: wipe.complete, category: wipe.category()?, checks })
 }
 
 /// Destroys what an attempt held and looks whether it is gone. `key` is absent where a restart lost it already.
@@ -106,12 +115,9 @@ async fn wipe(node: &Node, job: JobId, attempt: Attempt, key: Option<OfferKey>, 
         add("mounts", WipeCategory::Clear, gone(left.as_ref().map(|l| l.mounts)));
         add("scratch", WipeCategory::Clear, gone(left.as_ref().map(|l| l.scratch)));
     }
-    let key_gone = match key {
-        Some(key) => offers::destroy(node, key).await,
-        // The process that held it is gone, and with it its locked memory.
-        None => true,
-    };
-    add("offer-key", WipeCategory::Clear, key_gone);
+    // Without one, the process that held it is gone, and with it its locked memory.
+    let key_gone = key.is_none_or(|key| key.key.destroy());
+    add(OFFER_KEY, WipeCategory::Clear, key_gone);
     let category = if key_gone { WipeCategory::PurgeCryptographicErase } else { WipeCategory::Clear };
     add("sealed-input", category, delete_payload(node, job, attempt).await);
     WipeRecord::new(checks)

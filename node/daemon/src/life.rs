@@ -34,35 +34,9 @@ pub(crate) struct Verdict {
 }
 
 impl Verdict {
-    /// The final state that belongs to a reason.
-    pub(crate) const fn of(reason: Reason) -> Self {
-        let state = match reason {
-            Reason::Completed => JobState::Done,
-            Reason::ByConsumer | Reason::ByOperator => JobState::Cancelled,
-            Reason::Protection | Reason::Limits | Reason::Policy => JobState::Refused,
-            Reason::ExitNonzero
-            | Reason::Trap
-            | Reason::LimitMemory
-            | Reason::LimitTime
-            | Reason::LimitOutput
-            | Reason::LimitCompile
-            | Reason::LimitScratch
-            | Reason::ProgramInvalid
-            | Reason::PayloadInvalid
-            | Reason::EngineLost
-            | Reason::Resubmit
-            | Reason::QueueExpired
-            // Not ends; an attempt that would end so has failed.
-            | Reason::Accepted
-            | Reason::NotRequired
-            | Reason::SlotFree
-            | Reason::Compiling
-            | Reason::Started
-            | Reason::ProgramEnded
-            | Reason::Ended
-            | Reason::WipeIncomplete => JobState::Failed,
-        };
-        Self { state, reason }
+    /// The end for a reason; one that ends nothing can only have failed.
+    pub(crate) fn of(reason: Reason) -> Self {
+        Self { state: reason.end().unwrap_or(JobState::Failed), reason }
     }
 }
 
@@ -70,6 +44,10 @@ impl Verdict {
 pub(crate) fn start(node: &Arc<Node>, live: Live) {
     let (job, attempt) = (live.held.row.record.job, live.held.row.record.attempt());
     let (switch, cancelled) = watch::channel(None);
+    if *node.stopping.borrow() {
+        // Taken while the node was stopping: whoever cancels the others may have been here already.
+        switch.send_replace(Some(Reason::ByOperator));
+    }
     node.live.lock().unwrap_or_else(PoisonError::into_inner).insert(job, (attempt, switch));
     let node = Arc::clone(node);
     tokio::spawn(async move {

@@ -2,6 +2,7 @@
 
 use crate::node::{KeyChange, Node, key_event};
 use decores_api::{Code, Problem};
+use decores_audit::event::Event;
 use decores_detection::AlertKind;
 use decores_keys::{Algorithm, OfferKey, Purpose};
 use decores_types::{ConsumerId, OfferId, Timestamp};
@@ -69,14 +70,18 @@ pub(crate) fn too_many() -> Problem {
     Problem::new(Code::TooManyRequests, detail).hint("use one, or wait until one expires")
 }
 
-/// Destroys an offer key, checks that it is gone, and says so in the log; an alert if it is not.
-pub(crate) async fn destroy(node: &Node, key: OfferKey) -> bool {
-    let (id, epoch) = (key.key.recipient().id(), key.key.recipient().epoch());
-    let gone = key.key.destroy();
-    if gone {
-        node.note(vec![key_event(KeyChange::Destroyed, id, Purpose::Offer, epoch, Algorithm::XWing)]).await;
+/// The event of an offer key's end, once it is destroyed.
+pub(crate) fn destroyed(key: &OfferKey) -> Event {
+    let recipient = key.key.recipient();
+    key_event(KeyChange::Destroyed, recipient.id(), Purpose::Offer, recipient.epoch(), Algorithm::XWing)
+}
+
+/// Destroys the key of an offer that will open nothing, checks that it is gone, and says so in the log; an alert if it is not.
+pub(crate) async fn destroy(node: &Node, key: OfferKey) {
+    let (event, id) = (destroyed(&key), key.key.recipient().id());
+    if key.key.destroy() {
+        node.note(vec![event]).await;
     } else {
         node.alert(AlertKind::WipeIncomplete, format!("the offer key {id} did not read back as zero")).await;
     }
-    gone
 }

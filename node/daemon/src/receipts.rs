@@ -7,15 +7,13 @@ use crate::records::{EngineRow, Held, JobRow, ReceiptRow};
 use anyhow::{Context as _, Result};
 use decores_audit::checkpoint::{Checkpoint, LogKey};
 use decores_audit::code::{Code, Version};
-use decores_audit::event::{self, Event};
+use decores_audit::event::Event;
 use decores_audit::ports::TileStore;
 use decores_audit::proof::InclusionProof;
 use decores_audit::receipt::predicate::{self, Predicate};
 use decores_audit::receipt::{ReceiptFile, build};
 use decores_keys::Envelope;
-use decores_sandbox::host::SwapState;
-use decores_sandbox::protocol::Scratch;
-use decores_sandbox::{WipeCategory, WipeRecord};
+use decores_sandbox::WipeRecord;
 use decores_types::{Attempt, Base64, JobId, JobState, Reason, Timestamp};
 
 /// Bytes of an engine's name that stand in a receipt.
@@ -113,14 +111,10 @@ fn isolation(engine: &EngineRow) -> Result<Option<predicate::Isolation>> {
         seccomp: locked.is_some_and(|l| l.seccomp),
         landlock: locked.map_or(0, |l| l.landlock_abi),
         cgroup: given.cgroup.iter().map(|c| Code::parse(c)).collect::<Result<_, _>>()?,
-        swap: swap(given.swap),
+        swap: given.swap,
         network: predicate::Network::None,
         engine: engine.chars().take(MAX_ENGINE_NAME).collect(),
-        scratch: match given.scratch {
-            Scratch::TmpfsNoswap => predicate::Scratch::TmpfsNoswap,
-            Scratch::Tmpfs => predicate::Scratch::Tmpfs,
-            Scratch::None => predicate::Scratch::None,
-        },
+        scratch: given.scratch,
     }))
 }
 
@@ -135,31 +129,14 @@ fn usage(attempted: &Attempted) -> Option<predicate::Usage> {
     })
 }
 
-/// The log's word for where pages can go.
-pub(crate) const fn swap(state: SwapState) -> event::Swap {
-    match state {
-        SwapState::None => event::Swap::None,
-        SwapState::Prevented => event::Swap::Prevented,
-        SwapState::Possible => event::Swap::Possible,
-    }
-}
-
-/// The log's word for a category.
-pub(crate) const fn category(category: WipeCategory) -> event::WipeCategory {
-    match category {
-        WipeCategory::Clear => event::WipeCategory::Clear,
-        WipeCategory::PurgeCryptographicErase => event::WipeCategory::PurgeCryptographicErase,
-    }
-}
-
 fn wipe_record(wipe: &WipeRecord) -> Result<predicate::Wipe> {
     let checks = wipe.checks.iter().map(|check| {
         let what = Code::parse(&check.what)?;
-        Ok(predicate::WipeCheck { what, category: category(check.category), passed: check.passed })
+        Ok(predicate::WipeCheck { what, category: check.category, passed: check.passed })
     });
     Ok(predicate::Wipe {
         standard: wipe.standard.clone(),
-        category: wipe.category().map(category),
+        category: wipe.category(),
         checks: checks.collect::<Result<_>>()?,
         complete: wipe.complete,
         not_covered: wipe.not_covered.clone(),

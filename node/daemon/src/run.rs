@@ -30,15 +30,16 @@ use tokio::signal::unix::{SignalKind, signal};
 
 /// File name of the wasm engine, beside this program.
 const WASM_ENGINE: &str = "decores-engine-wasm";
-/// Bytes of an answer that may wait in the kernel, a connection.
-const SEND_BUFFER: u32 = 256 * 1024;
+/// Bytes of an answer that may wait in the kernel, a connection (the kernel doubles it). A socket takes more when a
+/// third has left it, which a reader of `bytes_per_second` must manage within the time for a body.
+const SEND_BUFFER: u32 = 64 * 1024;
 /// Connections that may wait to be accepted.
 const BACKLOG: u32 = 1024;
 /// How long jobs get to end when the node stops.
 const STOP_PATIENCE: Duration = Duration::from_secs(20);
 
-/// Forks the launcher. Nothing may have started a thread before.
-pub(crate) fn fork_launcher(config: &Config, home: &Home) -> Result<Launcher> {
+/// Forks the launcher; `owner` says whether it is to run jobs, or only to look. Nothing may have started a thread before.
+pub(crate) fn fork_launcher(config: &Config, home: &Home, owner: bool) -> Result<Launcher> {
     let own = std::env::current_exe().context("failed to find this program's own file")?;
     let engine: PathBuf = own.with_file_name(WASM_ENGINE);
     if !engine.is_file() {
@@ -52,6 +53,7 @@ pub(crate) fn fork_launcher(config: &Config, home: &Home) -> Result<Launcher> {
         first_uid: sandbox.first_uid,
         slots: u32::try_from(sandbox.slots)?,
         max_limits: max,
+        owner,
         max_deadline_ms: max.wall_ms.saturating_add(max.compile_ms).saturating_add(sandbox.overhead_ms),
     })
     .context("failed to start the launcher")
@@ -64,7 +66,7 @@ pub(crate) fn run(flags: &Run) -> Result<ExitCode> {
         Ok(config) => config,
         Err(error) => return Ok(bad_config(&error)),
     };
-    let launcher = fork_launcher(&config, &home)?;
+    let launcher = fork_launcher(&config, &home, true)?;
     forbid_core_dumps().context("failed to forbid core dumps")?;
     raise_open_files().context("failed to raise the limit on open files")?;
     let arena = Arena::global().context("failed to lock memory for secrets")?;
@@ -90,7 +92,11 @@ async fn serve(config: Config, home: Home, root: Root, world: World) -> Result<(
     let listener = listen(config.listen)
         .with_context(|| format!("failed to listen on {}; is another node running?", config.listen))?;
     let address = listener.local_addr()?;
-    let Booted { node, authority, first_key } = boot(config, &home, root, world).await?;
+    let Booted { node, authority, first_key } = tokio::select! {
+        booted = boot(config, &home, root, world) => booted?,
+        _ = interrupt.recv() => anyhow::bail!("stopped while starting"),
+        _ = terminate.recv() => anyhow::bail!("stopped while starting"),
+    };
     let tls = server::tls_config(Arc::new(authority.resolver()))?;
     let router = router::router(Arc::new(Api(Arc::clone(&node))), node.config.http);
     let offers = tokio::spawn(upkeep::offers(Arc::clone(&node), node.stopping.subscribe()));

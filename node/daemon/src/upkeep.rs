@@ -1,14 +1,15 @@
 //! What a node does by itself.
 
 use crate::epochs;
-use crate::node::{KeyChange, Node, key_event};
+use crate::node::Node;
+use crate::offers::destroyed;
 use crate::records::{Held, JobRow, RESULT_KEPT};
 use crate::service::jobs::remove_results;
 use crate::tls::Authority;
 use decores_audit::event::Event;
 use decores_audit::ports::Select;
 use decores_detection::AlertKind;
-use decores_keys::{Algorithm, OfferKey, Purpose};
+use decores_keys::OfferKey;
 use decores_types::{JobState, chain};
 use std::sync::Arc;
 use std::time::Duration;
@@ -66,10 +67,10 @@ pub(crate) async fn minutely(node: Arc<Node>, authority: Arc<Authority>, mut sto
 pub(crate) async fn end_offers(node: &Node, ended: Vec<OfferKey>) {
     let (mut events, mut left) = (Vec::new(), Vec::new());
     for key in ended {
-        let (id, epoch) = (key.key.recipient().id(), key.key.recipient().epoch());
+        let (event, id) = (destroyed(&key), key.key.recipient().id());
         events.push(Event::OfferExpired { offer: key.offer, key: id });
         if key.key.destroy() {
-            events.push(key_event(KeyChange::Destroyed, id, Purpose::Offer, epoch, Algorithm::XWing));
+            events.push(event);
         } else {
             left.push(id);
         }

@@ -7,13 +7,13 @@ use decores_api::{Page, paths};
 use decores_tests::consumer::Consumer;
 use decores_tests::job::{Input, Job, submission};
 use decores_tests::node::{Node, Settings};
-use decores_tests::transport::head;
+use decores_tests::transport::{Line, head};
 use decores_tests::wait::until;
 use decores_tests::{machine, wasm};
 use std::io::Write as _;
 
-/// Sends the first `part` bytes of a submission's body and hangs up without reading a byte of the answer.
-fn hang_up(node: &Node, consumer: &Consumer<'_>, job: &Job, part: impl Fn(usize) -> usize) {
+/// Sends the first `part` bytes of a submission's body, and not a byte more; the line stays open as long as it is kept.
+fn send_part(node: &Node, consumer: &Consumer<'_>, job: &Job, part: impl Fn(usize) -> usize) -> Line {
     let offer = consumer.offer();
     let payload = job.seal(offer.recipient(), &job.binding(consumer.id(), &offer));
     let body = submission(offer.document().offer, &job.spec, &payload);
@@ -26,6 +26,7 @@ fn hang_up(node: &Node, consumer: &Consumer<'_>, job: &Job, part: impl Fn(usize)
     let mut line = node.transport().connect().unwrap();
     line.write_all(head("POST", paths::JOBS, &headers, body.len()).as_bytes()).unwrap();
     line.write_all(&body[..part(body.len())]).unwrap();
+    line
 }
 
 fn payloads(node: &Node) -> usize {
@@ -39,7 +40,10 @@ fn a_client_that_hangs_up_leaves_no_job_without_an_end_and_no_payload() {
     let jobs: Vec<Job> = (0..24).map(|n: u8| Job::new(&wasm::cat(), Input::stdin(&[n; 1000]))).collect();
     for (n, job) in jobs.iter().enumerate() {
         // Whole, whole but for a byte, and cut at many places.
-        hang_up(&node, &consumer, job, |length| if n % 3 == 0 { length } else { length - n * length / 24 - n % 2 });
+        drop(send_part(&node, &consumer, job, |length| match n % 3 {
+            0 => length,
+            _ => length - n * length / 24 - n % 2,
+        }));
     }
     until("every job that was taken ends", 60, || {
         let all: Page<JobView> = consumer.get(paths::JOBS).json();
@@ -66,24 +70,8 @@ fn a_payload_that_no_record_keeps_is_deleted_at_the_next_start() {
 fn the_queue_is_bounded_also_while_payloads_arrive() {
     let node = Node::with(&Settings { slots: 1, queue: 1, ..Settings::default() });
     let consumer = node.consumer();
-    let open: Vec<_> = (0..2_u8)
-        .map(|n| {
-            let job = Job::new(&wasm::cat(), Input::stdin(&[n; 100]));
-            let offer = consumer.offer();
-            let payload = job.seal(offer.recipient(), &job.binding(consumer.id(), &offer));
-            let body = submission(offer.document().offer, &job.spec, &payload);
-            let bearer = format!("Bearer {}", consumer.key());
-            let headers = [
-                ("authorization", bearer.as_str()),
-                ("content-type", SUBMISSION),
-                (IDEMPOTENCY_KEY, job.idempotency_key.as_str()),
-            ];
-            let mut line = node.transport().connect().unwrap();
-            line.write_all(head("POST", paths::JOBS, &headers, body.len()).as_bytes()).unwrap();
-            line.write_all(&body[..body.len() - 1]).unwrap();
-            line
-        })
-        .collect();
+    let job = |n: u8| Job::new(&wasm::cat(), Input::stdin(&[n; 100]));
+    let open: Vec<Line> = (0..2).map(|n| send_part(&node, &consumer, &job(n), |length| length - 1)).collect();
     // Both places are held by submissions that are still arriving.
     until("a third is refused", 10, || {
         let third = consumer.submit(&Job::new(&wasm::cat(), Input::stdin(b"third")));

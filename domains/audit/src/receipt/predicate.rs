@@ -1,11 +1,10 @@
 //! What a receipt says of one attempt.
 
 use crate::code::{Code, Version};
-use crate::event::{Swap, WipeCategory};
 use decores_keys::RootSource;
 use decores_types::{
     Attempt, Base64, Commitment, ConsumerId, JobId, JobSpec, JobState, KeyId, Limits, OfferId, Protection, Reason,
-    Strength, Timestamp,
+    Scratch, Strength, Swap, Timestamp, WipeCategory,
 };
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -116,18 +115,6 @@ pub enum User {
 #[serde(rename_all = "lowercase")]
 pub enum Network {
     /// Nothing.
-    None,
-}
-
-/// What the scratch was made of.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Scratch {
-    /// A tmpfs that is never swapped.
-    TmpfsNoswap,
-    /// A tmpfs.
-    Tmpfs,
-    /// There was none: no files went in or out.
     None,
 }
 

@@ -1,12 +1,12 @@
 //! The node's word: possible in itself, and at least what the spec asks.
 
 use crate::code::Code;
-use crate::event::{Swap, ends_with};
+use crate::event::ends_with;
 use crate::receipt::Predicate;
 use crate::receipt::predicate::{User, strengths};
 use crate::verify::Finding;
 use decores_keys::RootSource;
-use decores_types::{JobState, Protection, Reason};
+use decores_types::{JobState, Protection, Reason, Swap};
 
 const WORD: &str = "by the node's signed word";
 

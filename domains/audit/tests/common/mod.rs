@@ -12,12 +12,12 @@
 use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair as _};
 use decores_audit::checkpoint::{LogKey, LogSigner, SignerError};
 use decores_audit::code::{Code, Version};
-use decores_audit::event::{Entry, Event, Swap, WipeCategory};
+use decores_audit::event::{Entry, Event};
 use decores_audit::memory::{MemoryStore, MemoryTiles};
 use decores_audit::ports::{Batch, Store, TileStore};
 use decores_audit::proof::InclusionProof;
 use decores_audit::receipt::predicate::{
-    Isolation, Network, Node, Outcome, Predicate, Retained, Scratch, Times, Usage, User, Wipe, WipeCheck, strengths,
+    Isolation, Network, Node, Outcome, Predicate, Retained, Times, Usage, User, Wipe, WipeCheck, strengths,
 };
 use decores_audit::receipt::{Opening, PAYLOAD_TYPE, ReceiptFile, build};
 use decores_audit::sequencer::Sequencer;
@@ -28,7 +28,7 @@ use decores_types::bundle::{File, Item, Manifest as _, OutputManifest, RelPath};
 use decores_types::job::{EngineKind, OutputKey};
 use decores_types::{
     Attempt, Base64, CommitmentKey, ConsumerId, Digest, JobId, JobSpec, JobState, KeyId, Limits, OfferId, Protection,
-    Reason, Timestamp,
+    Reason, Scratch, Swap, Timestamp, WipeCategory,
 };
 use std::sync::Arc;
 

@@ -3,8 +3,9 @@
 use crate::Case;
 use crate::node::{Node, Order};
 use crate::programs::{command, echo, exit};
-use decores_sandbox::protocol::{EngineEvent, Scratch};
+use decores_sandbox::protocol::EngineEvent;
 use decores_types::Reason;
+use decores_types::Scratch;
 
 pub const ALL: &[Case] = &[
     ("echo", echoes),

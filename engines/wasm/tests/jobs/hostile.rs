@@ -4,7 +4,8 @@ use crate::Case;
 use crate::node::{Node, Order, Outcome};
 use crate::programs::{command, echo, endless, exit, memory_bomb, opens};
 use decores_sandbox::Namespace;
-use decores_sandbox::protocol::{EngineEvent, Scratch};
+use decores_sandbox::protocol::EngineEvent;
+use decores_types::Scratch;
 use decores_types::{Commitment, Digest, Reason};
 use std::fmt::Write as _;
 

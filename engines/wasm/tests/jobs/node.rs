@@ -5,8 +5,9 @@ use decores_keys::payload::{
 };
 use decores_keys::{Recipient, XWingKey};
 use decores_launcher::{EngineDescriptors, Launched, Launcher, LauncherConfig, LauncherHandle, Leftovers};
-use decores_sandbox::protocol::{EngineEvent, EngineJob, Exit, Finished, Given, Scratch};
+use decores_sandbox::protocol::{EngineEvent, EngineJob, Exit, Finished, Given};
 use decores_sandbox::{HostCapabilities, IsolationPlan, SandboxConfig};
+use decores_types::Scratch;
 use decores_types::bundle::{File as BundleFile, InputManifest, Item, Manifest, OutputManifest, PRELUDE, RelPath};
 use decores_types::job::EngineKind;
 use decores_types::{
@@ -110,6 +111,7 @@ impl Node {
         let folder = tempfile::tempdir().unwrap();
         let config = SandboxConfig { overhead_ms: 60_000, ..SandboxConfig::default() };
         let launcher = Launcher::fork(LauncherConfig {
+            owner: true,
             engines: vec![(EngineKind::Wasm, PathBuf::from(env!("CARGO_BIN_EXE_decores-engine-wasm")))],
             jails: folder.path().join("jails"),
             first_uid: config.first_uid,

@@ -15,7 +15,7 @@ use decores_audit::event::Event;
 use decores_audit::ports::Select;
 use decores_blobs::BlobError;
 use decores_http::{Failure, SealedFile};
-use decores_types::{Attempt, JobId, Reason, Timestamp, chain};
+use decores_types::{Attempt, JobId, JobState, Reason, Timestamp, chain};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -119,8 +119,9 @@ pub(crate) async fn show(
 
 pub(crate) async fn cancel(node: &Arc<Node>, who: &Principal, job: JobId) -> Result<Job, Problem> {
     let (held, _) = find::<action::CancelJob>(node, who, job).await?;
-    if held.row.record.state().is_final() || !node.cancel(job, Reason::ByConsumer) {
-        return Err(Problem::new(Code::StateConflict, format!("the job is {}", held.row.record.state())));
+    let state = held.row.record.state();
+    if state.is_final() || state == JobState::Wiping || !node.cancel(job, Reason::ByConsumer) {
+        return Err(Problem::new(Code::StateConflict, format!("the job is {state}")));
     }
     Ok(wire(&held.row, node.clock.now()))
 }
@@ -171,7 +172,7 @@ pub(crate) async fn delete_result(node: &Arc<Node>, who: &Principal, job: JobId)
 
 /// Deletes an ended job's sealed files, and says so in its record and in the log.
 pub(crate) async fn remove_results(node: &Node, held: &mut Held<JobRow>, reason: &str) -> Result<(), Problem> {
-    if held.row.results_removed.is_some() {
+    if held.row.results_removed.is_some() || (held.row.result_until.is_none() && held.row.logs_until.is_none()) {
         return Ok(());
     }
     let (job, attempt) = (held.row.record.job, held.row.record.attempt());

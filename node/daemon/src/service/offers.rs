@@ -49,6 +49,10 @@ async fn issue(node: &Node, terms: &OfferTerms) -> Result<Envelope, Problem> {
     let created = key_event(KeyChange::Created, recipient.id(), Purpose::Offer, recipient.epoch(), Algorithm::XWing);
     // Only what is in the log is handed out.
     node.persist(Vec::new(), vec![created, issued]).await.map_err(|e| store_problem(&e))?;
+    if *node.stopping.borrow() {
+        crate::offers::destroy(node, key).await;
+        return Err(Problem::new(Code::Unavailable, "the node is stopping"));
+    }
     match node.offers.add(key) {
         None => Ok(envelope),
         Some(key) => {

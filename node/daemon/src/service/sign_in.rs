@@ -149,7 +149,7 @@ pub(crate) async fn api_keys(node: &Node) -> Result<Vec<ApiKey>, Problem> {
     Ok(all(node).await?.into_iter().map(|held| wire(held.row)).collect())
 }
 
-async fn all(node: &Node) -> Result<Vec<Held<ApiKeyRecord>>, Problem> {
+pub(crate) async fn all(node: &Node) -> Result<Vec<Held<ApiKeyRecord>>, Problem> {
     let mut keys: Vec<Held<ApiKeyRecord>> = Vec::new();
     loop {
         let select = Select { before: keys.last().map(|k| k.sequence), limit: 1000, ..Select::default() };

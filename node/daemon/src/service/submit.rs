@@ -24,6 +24,7 @@ use decores_types::job::MAX_SPEC_BYTES;
 use decores_types::{Attempt, Base64, ConsumerId, Digest, JobId, JobSpec, JobState, OfferId, Reason, canonical, chain};
 use std::io::Write as _;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::sync::OwnedSemaphorePermit;
 
 /// A submission that passed everything that can be said without its payload.
@@ -56,7 +57,7 @@ pub(crate) async fn submit(
     }
     let full = || Problem::new(Code::Unavailable, "the queue is full").hint("submit again after `Retry-After`");
     if *node.stopping.borrow() {
-        return Err(Problem::new(Code::Unavailable, "the node is stopping"));
+        return Err(stopping());
     }
     let place = Arc::clone(&node.admission).try_acquire_owned().map_err(|_| full())?;
     let admitted = Admitted { place, lookup, consumer, offer, spec, digest, earlier };
@@ -98,8 +99,20 @@ async fn take(node: &Arc<Node>, admitted: Admitted, mut payload: PayloadStream) 
     let attempt = earlier.map_or(Attempt(1), |record| Attempt(record.attempt().0.saturating_add(1)));
     plan(job, attempt, &admitted.spec, &node.host, &node.config.sandbox, 0).map_err(|refusal| refused(&refusal))?;
     let key = node.offers.take(admitted.offer, admitted.consumer, node.clock.now())?;
-    if let Err(problem) = store(node, job, attempt, &mut payload).await {
+    // The key lives no longer than its offer, however slowly the payload arrives.
+    let patience = Duration::from_millis(key.expires.since_ms(node.clock.now()));
+    let stored = match tokio::time::timeout(patience, store(node, job, attempt, &mut payload)).await {
+        Ok(Ok(())) if *node.stopping.borrow() => Err(stopping()),
+        Ok(stored) => stored,
+        Err(_) => Err(Problem::new(Code::RequestTimeout, "the offer ran out before the payload had arrived")
+            .hint("the operator can make offers last longer: `jobs.offer_seconds`")),
+    };
+    if let Err(problem) = stored {
         offers::destroy(node, key).await;
+        // Where another submission of the same attempt was first, the file is that one's.
+        if problem.code != Code::StateConflict {
+            discard(node, job, attempt).await;
+        }
         return Err(problem);
     }
     let place = admitted.place;
@@ -116,14 +129,23 @@ async fn take(node: &Arc<Node>, admitted: Admitted, mut payload: PayloadStream) 
         }
         Err(problem) => {
             offers::destroy(node, key).await;
-            let blobs = node.blobs.clone();
-            let deleted = tokio::task::spawn_blocking(move || blobs.delete(&names(job, attempt)?.payload)).await;
-            if !matches!(deleted, Ok(Ok(_))) {
-                tracing::error!(%job, "failed to delete a payload that was not taken; the next start deletes it");
-            }
+            discard(node, job, attempt).await;
             Err(problem)
         }
     }
+}
+
+/// Deletes a payload that was not taken.
+async fn discard(node: &Node, job: JobId, attempt: Attempt) {
+    let blobs = node.blobs.clone();
+    let deleted = tokio::task::spawn_blocking(move || blobs.delete(&names(job, attempt)?.payload)).await;
+    if !matches!(deleted, Ok(Ok(_))) {
+        tracing::error!(%job, "failed to delete a payload that was not taken; the next start deletes it");
+    }
+}
+
+fn stopping() -> Problem {
+    Problem::new(Code::Unavailable, "the node is stopping")
 }
 
 async fn store(node: &Node, job: JobId, attempt: Attempt, payload: &mut PayloadStream) -> Result<(), Problem> {

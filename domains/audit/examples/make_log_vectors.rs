@@ -1,4 +1,4 @@
-//! Writes the vectors under `conformance/` that come from this program: `cargo run -p decores-audit --example make_vectors`.
+//! Writes the vectors under `conformance/` that come from this program: `cargo run -p decores-audit --example make_log_vectors`.
 //! Keys, ids and times are fixed: the same files come out every time.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "a test tool")]
 
