@@ -110,7 +110,7 @@ fn put_in_place(beside: &Path, folder: &Path) -> Result<(), ClientError> {
     let old = PathBuf::from(old);
     // Aside first, so that there is always an old output or a new one.
     match fs::rename(folder, &old) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed("replace", folder)(error)),
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(failed("replace", folder)(error)),
         moved => {
             fs::rename(beside, folder).map_err(failed("write", folder))?;
             if moved.is_ok() {

@@ -41,7 +41,7 @@ pub(crate) async fn end_interrupted(node: &Node, mut held: Held<JobRow>, verdict
 /// First destroys and looks, whatever the store is able to take; only then writes what happened.
 async fn finish(node: &Node, held: &mut Held<JobRow>, key: Option<OfferKey>, attempted: &mut Attempted) -> Result<()> {
     let (job, attempt) = (held.row.record.job, held.row.record.attempt());
-    let destroyed = key.as_ref().map(|key| offers::destroyed(key));
+    let destroyed = key.as_ref().map(offers::destroyed);
     let wipe = wipe(node, job, attempt, key, held.row.engine.is_some()).await;
     match attempted.slot.take() {
         // What could not be wiped is not used again.
