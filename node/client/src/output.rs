@@ -136,6 +136,8 @@ mod tests {
         check_replaceable(&folder.path().join("absent")).unwrap();
         check_replaceable(folder.path()).unwrap();
         fs::write(folder.path().join(STDOUT), "").unwrap();
+        assert!(check_replaceable(folder.path()).is_err(), "half an output is somebody's own folder");
+        fs::create_dir(folder.path().join(FILES)).unwrap();
         check_replaceable(folder.path()).unwrap();
         fs::write(folder.path().join("thesis.tex"), "").unwrap();
         assert!(matches!(check_replaceable(folder.path()), Err(ClientError::Input(_))));

@@ -249,5 +249,5 @@ async fn a_job_that_never_ends_is_given_up() {
     let home = Home::new(scene.folder.path().to_owned());
     let client = Client::open(home, None, None, Arc::new(FastClock::default()), Arc::new(SystemRandom)).unwrap();
     let error = client.wait(job().job, &mut 0, &|_| {}).await.unwrap_err();
-    assert!(matches!(error, ClientError::Overdue { seconds: 3_720, .. }), "{error}");
+    assert!(matches!(error, ClientError::Overdue { seconds: 7_320, .. }), "{error}");
 }
