@@ -42,7 +42,7 @@ fn users(facts: &Facts) -> Check {
     if facts.own_users {
         return Check::ok("users", "each job has a user of its own", why);
     }
-    let mend = "sudo decoresd run (with a home of root's own)";
+    let mend = "sudo decores up --home /var/lib/decores";
     Check::bad("users", "jobs share the node's user", State::Weak, why, mend)
 }
 
@@ -54,7 +54,7 @@ fn namespaces(facts: &Facts) -> Check {
         return Check::ok("namespaces", "each job has its own namespaces", why);
     }
     let state = if missing.len() == WANTED.len() { State::Missing } else { State::Weak };
-    let mend = "sudo decoresd run, or for user namespaces: sudo sysctl -e -w kernel.unprivileged_userns_clone=1 user.max_user_namespaces=10000 kernel.apparmor_restrict_unprivileged_userns=0";
+    let mend = "sudo decores up --home /var/lib/decores, or for user namespaces: sudo sysctl -e -w kernel.unprivileged_userns_clone=1 user.max_user_namespaces=10000 kernel.apparmor_restrict_unprivileged_userns=0";
     Check::bad("namespaces", format!("not available: {}", missing.join(", ")), state, why, mend)
 }
 
@@ -66,6 +66,6 @@ fn cgroup(facts: &Facts) -> Check {
         return Check::ok("cgroup", "control groups limit memory, processes and processor", why);
     }
     let state = if missing.contains(&"memory") { State::Missing } else { State::Weak };
-    let mend = "sudo decoresd run (in a container also: --privileged, for a writable /sys/fs/cgroup)";
+    let mend = "sudo decores up --home /var/lib/decores (in a container also: --privileged, for a writable /sys/fs/cgroup)";
     Check::bad("cgroup", format!("no limits for: {}", missing.join(", ")), state, why, mend)
 }

@@ -28,7 +28,7 @@ fn scratch(facts: &Facts) -> Check {
     if facts.tmpfs_noswap || facts.swap == Swap::None {
         return Check::ok("scratch", "the scratch never reaches a disk", why);
     }
-    let mend = "sudo swapoff -a (or Linux 6.4 or newer, and: sudo decoresd run)";
+    let mend = "sudo swapoff -a (or Linux 6.4 or newer, and: sudo decores up --home /var/lib/decores)";
     Check::bad("scratch", "the scratch may be swapped", State::Weak, why, mend)
 }
 
