@@ -66,6 +66,7 @@ fn cgroup(facts: &Facts) -> Check {
         return Check::ok("cgroup", "control groups limit memory, processes and processor", why);
     }
     let state = if missing.contains(&"memory") { State::Missing } else { State::Weak };
-    let mend = "sudo decores up --home /var/lib/decores (in a container also: --privileged, for a writable /sys/fs/cgroup)";
+    let mend =
+        "sudo decores up --home /var/lib/decores (in a container also: --privileged, for a writable /sys/fs/cgroup)";
     Check::bad("cgroup", format!("no limits for: {}", missing.join(", ")), state, why, mend)
 }
