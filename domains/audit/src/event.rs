@@ -34,6 +34,21 @@ pub enum Event {
     /// The node goes down.
     #[serde(rename = "node.stopped")]
     NodeStopped { reason: Code },
+    /// The last run of the node ended without a goodbye.
+    #[serde(rename = "node.crashed")]
+    NodeCrashed { last_seen: Timestamp, rebooted: bool },
+    /// Between two runs there was no node.
+    #[serde(rename = "node.absent")]
+    NodeAbsent { from: Timestamp, until: Timestamp },
+    /// The node acknowledges nothing new, for this cause.
+    #[serde(rename = "node.degraded")]
+    NodeDegraded { cause: Code },
+    /// The cause is over.
+    #[serde(rename = "node.recovered")]
+    NodeRecovered { cause: Code },
+    /// The machine's clock was set, or jumped.
+    #[serde(rename = "clock.changed")]
+    ClockChanged { expected: Timestamp, found: Timestamp },
     /// A key was made.
     #[serde(rename = "key.created")]
     KeyCreated { key: KeyId, purpose: Purpose, epoch: u32, algorithm: Algorithm },
@@ -65,9 +80,15 @@ pub enum Event {
     /// What an attempt held was destroyed, or not.
     #[serde(rename = "job.wiped")]
     JobWiped { job: JobId, attempt: Attempt, complete: bool, category: WipeCategory, checks: BTreeMap<Code, bool> },
-    /// An attempt's sealed output and logs were deleted.
+    /// What was kept of an attempt was deleted.
     #[serde(rename = "job.removed")]
-    JobRemoved { job: JobId, attempt: Attempt, reason: Code },
+    JobRemoved {
+        job: JobId,
+        attempt: Attempt,
+        reason: Code,
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        what: Vec<Code>,
+    },
     /// An attempt ended; the entry commits to its receipt.
     #[serde(rename = "job.ended")]
     JobEnded { job: JobId, attempt: Attempt, state: JobState, reason: Reason, receipt: Commitment },
@@ -184,6 +205,9 @@ impl Event {
                 Err("either `consumer` or `apiKey` was refused")
             }
             Self::AccessSummary { from, until, .. } if from > until => Err("`from` lies after `until`"),
+            Self::JobRemoved { what, .. } if !what.is_sorted_by(|a, b| a < b) => {
+                Err("`what` is not sorted or names a thing twice")
+            }
             _ => Ok(()),
         };
         fits.map_err(EntryError::Contradiction)

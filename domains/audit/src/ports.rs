@@ -24,6 +24,8 @@ pub enum Table {
     Alerts,
     /// What the node keeps about itself, by name.
     Node,
+    /// Attempts that left something behind, by job id and attempt.
+    Leftovers,
 }
 
 impl Table {
@@ -36,6 +38,7 @@ impl Table {
             Self::Receipts => "receipts",
             Self::Alerts => "alerts",
             Self::Node => "node",
+            Self::Leftovers => "leftovers",
         }
     }
 }

@@ -41,6 +41,12 @@ pub enum AlertKind {
     LogStalled,
     /// An `insecure_…` setting is in force.
     InsecureSetting,
+    /// The last run of the node ended without a goodbye.
+    NodeCrashed,
+    /// The machine's clock was set, or jumped.
+    ClockChanged,
+    /// The node acknowledges nothing new: it runs out of something, or its store fails.
+    NodeDegraded,
 }
 
 impl AlertKind {
@@ -51,6 +57,9 @@ impl AlertKind {
             Self::EngineLost => "engine-lost",
             Self::LogStalled => "log-stalled",
             Self::InsecureSetting => "insecure-setting",
+            Self::NodeCrashed => "node-crashed",
+            Self::ClockChanged => "clock-changed",
+            Self::NodeDegraded => "node-degraded",
         }
     }
 
@@ -58,18 +67,23 @@ impl AlertKind {
     pub const fn severity(self) -> Severity {
         match self {
             Self::WipeIncomplete | Self::LogStalled => Severity::Critical,
-            Self::EngineLost => Severity::Medium,
-            Self::InsecureSetting => Severity::High,
+            Self::EngineLost | Self::NodeCrashed => Severity::Medium,
+            Self::InsecureSetting | Self::ClockChanged | Self::NodeDegraded => Severity::High,
         }
     }
 
     /// What to do about it.
     pub const fn hint(self) -> &'static str {
         match self {
-            Self::WipeIncomplete => "run `decores doctor`; what could not be wiped is not used again",
+            Self::WipeIncomplete => {
+                "see `decores status` for what is left, remove what holds it, then run `decores doctor --mend`"
+            }
             Self::EngineLost => "run `decores doctor`; if it repeats, the machine may be short of memory",
             Self::LogStalled => "check the disk's free space and the node's log; nothing is lost while it waits",
             Self::InsecureSetting => "remove the setting from the configuration and restart the node",
+            Self::NodeCrashed => "look for the cause in the machine's own log: a power cut, the out-of-memory killer, a fault",
+            Self::ClockChanged => "check the machine's time service; open offers were ended, and clients ask again",
+            Self::NodeDegraded => "see `decores status` for the cause; the node goes on by itself when it is over",
         }
     }
 }

@@ -22,6 +22,8 @@ pub enum Scratch {
     TmpfsNoswap,
     /// A tmpfs.
     Tmpfs,
+    /// Encrypted files on disk, under a random key that only the memory of one process holds.
+    EncryptedFile,
     /// There is none: no files go in or out.
     None,
 }

@@ -190,7 +190,7 @@ pub(crate) async fn remove_results(node: &Node, held: &mut Held<JobRow>, reason:
     }
     held.row.results_removed = Some(node.clock.now());
     let reason = LogCode::parse(reason).map_err(|error| unusable(&error))?;
-    let event = Event::JobRemoved { job, attempt, reason };
+    let event = Event::JobRemoved { job, attempt, reason, what: Vec::new() };
     node.write_job(held, vec![event]).await.map_err(|e| store_problem(&e))
 }
 
