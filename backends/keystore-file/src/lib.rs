@@ -12,6 +12,8 @@
 mod disk;
 mod document;
 mod error;
+#[doc(hidden)]
+pub mod fuzzing;
 mod root;
 mod store;
 

@@ -7,7 +7,7 @@ use crate::group::{JobCgroup, PATIENCE};
 use decores_sandbox::plan::CgroupPlan;
 use std::fs;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// The folder all groups of the node lie in.
 const FOLDER: &str = "decores";
@@ -15,6 +15,10 @@ const FOLDER: &str = "decores";
 const CONTROLLERS: [&str; 3] = ["cpu", "memory", "pids"];
 /// Limits that only show whether limits hold.
 const PROBE: CgroupPlan = CgroupPlan { controllers: Vec::new(), memory_bytes: 64 << 20, tasks: 16 };
+
+/// How far a group of a former launcher's is looked for.
+const MOST_FOLDERS: u32 = 20_000;
+const MOST_DEEP: u32 = 12;
 
 /// Which of the kernel's two interfaces a controller has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -96,12 +100,43 @@ impl Cgroups {
         JobCgroup::of(parts.filter(|(_, folder)| folder.exists()).collect())
     }
 
+    /// The group of this name wherever it lies: a launcher that was started elsewhere made it elsewhere.
+    pub(crate) fn everywhere(&self, name: &str) -> JobCgroup {
+        let mut parts: Vec<(Controller, PathBuf)> = Vec::new();
+        for controller in &self.controllers {
+            let known = |mount: &Path| parts.iter().any(|(c, _)| c.mount == mount);
+            if !known(&controller.mount) {
+                parts.extend(find(&controller.mount, name).into_iter().map(|folder| (controller.clone(), folder)));
+            }
+        }
+        JobCgroup::of(parts)
+    }
+
     /// Removes the node's own folders where nothing is left in them.
     pub(crate) fn remove_folders(&self) {
         for controller in &self.controllers {
             let _ = fs::remove_dir(&controller.folder);
         }
     }
+}
+
+/// Folders `decores/<name>` below a mount.
+fn find(mount: &Path, name: &str) -> Vec<PathBuf> {
+    let (mut found, mut looked) = (Vec::new(), 0);
+    let mut ahead = vec![(mount.to_owned(), 0)];
+    while let Some((folder, depth)) = ahead.pop() {
+        let wanted = folder.join(FOLDER).join(name);
+        if wanted.is_dir() {
+            found.push(wanted);
+        }
+        looked += 1;
+        if looked < MOST_FOLDERS && depth < MOST_DEEP {
+            let entries = fs::read_dir(&folder).into_iter().flatten().flatten();
+            let folders = entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
+            ahead.extend(folders.map(|entry| (entry.path(), depth + 1)));
+        }
+    }
+    found
 }
 
 /// Reads the controllers from `mountinfo` and the process's own groups.
@@ -146,7 +181,6 @@ fn own_group<'a>(line: &'a str, name: &str) -> Option<&'a str> {
 mod tests {
     #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
     use super::*;
-    use std::path::Path;
 
     const HYBRID: &str = "\
 30 20 0:26 / /sys/fs/cgroup rw - tmpfs tmpfs rw,mode=755
@@ -191,6 +225,12 @@ mod tests {
         assert_eq!(fs::read_to_string(folder.join("a-1/pids.max")).unwrap(), "7");
         assert!(groups.existing("a-1").exists() && !groups.existing("a-1").holds_any());
         assert!(!groups.existing("a-2").exists());
+        fs::create_dir_all(mount.join("session/decores/a-1")).unwrap();
+        fs::create_dir_all(mount.join("decores/session/decores/a-2")).unwrap();
+        fs::create_dir_all(mount.join("session/a-3")).unwrap();
+        assert_eq!(groups.everywhere("a-1").folders().len(), 2);
+        assert_eq!(groups.everywhere("a-2").folders().len(), 1);
+        assert!(!groups.everywhere("a-3").exists(), "only groups of ours");
     }
 
     #[test]

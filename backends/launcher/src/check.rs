@@ -2,12 +2,13 @@
 
 use crate::config::LauncherConfig;
 use crate::job::Traces;
-use decores_sandbox::{HostCapabilities, IsolationPlan, Namespace, UserPlan};
+use decores_sandbox::plan::encrypted_bytes;
+use decores_sandbox::{HostCapabilities, IsolationPlan, Namespace, ScratchPlan, UserPlan};
 use decores_types::Swap;
 
 /// Room that scratch and cgroup may have beyond the job's own limits.
 const OVERHEAD: u64 = 1 << 30;
-const MAX_TASKS: u32 = 64;
+const MAX_TASKS: u32 = 128;
 
 /// Refuses every plan that this launcher did not promise to carry out.
 ///
@@ -48,8 +49,7 @@ fn check_user(
         UserPlan::Shared => Ok(()),
         UserPlan::Own { .. } if !host.own_users => Err("users of their own need a launcher run as root".to_owned()),
         UserPlan::Own { uid } => {
-            let offset = uid.checked_sub(config.first_uid);
-            if uid == 0 || offset.is_none_or(|o| o >= config.slots) {
+            if !config.is_jobs(uid) {
                 return Err(format!("user {uid} is outside the range for jobs"));
             }
             if live.iter().any(|j| j.uid == Some(uid)) {
@@ -68,7 +68,11 @@ fn check_limits(plan: &IsolationPlan, config: &LauncherConfig) -> Result<(), Str
     if plan.deadline_ms == 0 || plan.deadline_ms > config.max_deadline_ms {
         return Err("the deadline is not within bounds".to_owned());
     }
-    if plan.scratch_bytes > limits.scratch_bytes.saturating_add(OVERHEAD) {
+    let most = match plan.scratch {
+        ScratchPlan::Tmpfs { .. } => limits.scratch_bytes.saturating_add(OVERHEAD),
+        ScratchPlan::Encrypted => encrypted_bytes(limits.scratch_bytes),
+    };
+    if plan.scratch_bytes > most {
         return Err("the scratch is larger than the limits".to_owned());
     }
     let Some(cgroup) = &plan.cgroup else { return Ok(()) };
@@ -92,8 +96,18 @@ fn check_isolation(plan: &IsolationPlan, host: &HostCapabilities) -> Result<(), 
     if controllers != host.cgroup {
         return Err("the control groups are not those that this machine has".to_owned());
     }
-    if plan.scratch_noswap && !(host.tmpfs_noswap && plan.namespaces.contains(&Namespace::Mount)) {
-        return Err("this machine has no scratch that is never swapped".to_owned());
+    let has_scratch = plan.namespaces.contains(&Namespace::Mount);
+    match plan.scratch {
+        ScratchPlan::Tmpfs { noswap: true } if !(host.tmpfs_noswap && has_scratch) => {
+            return Err("this machine has no scratch that is never swapped".to_owned());
+        }
+        ScratchPlan::Tmpfs { .. } if has_scratch && plan.limits.scratch_bytes > plan.limits.memory_bytes => {
+            return Err("a scratch in memory must not be larger than the job's memory".to_owned());
+        }
+        ScratchPlan::Encrypted if !(host.encrypted_scratch && has_scratch) => {
+            return Err("this machine has no scratch of encrypted files".to_owned());
+        }
+        ScratchPlan::Tmpfs { .. } | ScratchPlan::Encrypted => {}
     }
     if plan.swap != host.swap && plan.swap != Swap::Possible {
         return Err("the plan claims more about swap than holds".to_owned());
@@ -108,7 +122,7 @@ mod tests {
     use decores_sandbox::plan::CgroupPlan;
     use decores_types::job::EngineKind;
     use decores_types::{Attempt, JobId, Limits, Protection};
-    use std::path::PathBuf;
+    use std::path::Path;
 
     fn host() -> HostCapabilities {
         HostCapabilities {
@@ -118,20 +132,13 @@ mod tests {
             landlock_abi: 7,
             seccomp: true,
             tmpfs_noswap: true,
+            encrypted_scratch: true,
             swap: Swap::None,
         }
     }
 
     fn config() -> LauncherConfig {
-        LauncherConfig {
-            owner: true,
-            engines: vec![(EngineKind::Wasm, PathBuf::from("/bin/engine"))],
-            jails: PathBuf::from("/run/x"),
-            first_uid: 1000,
-            slots: 2,
-            max_limits: Limits::default(),
-            max_deadline_ms: 1_000_000,
-        }
+        LauncherConfig::in_home(Path::new("/run"))
     }
 
     fn plan() -> IsolationPlan {
@@ -145,7 +152,7 @@ mod tests {
             cgroup: Some(CgroupPlan { controllers: host().cgroup, memory_bytes: 1 << 30, tasks: 16 }),
             limits: Limits::default(),
             scratch_bytes: 1 << 20,
-            scratch_noswap: true,
+            scratch: ScratchPlan::Tmpfs { noswap: true },
             swap: Swap::None,
             compile_address_space: 1 << 30,
             deadline_ms: 1000,
@@ -196,6 +203,20 @@ mod tests {
     fn less_isolation_than_the_machine_has_is_refused() {
         assert!(refused(|p| p.namespaces.clear()).contains("namespaces"));
         assert!(refused(|p| p.cgroup = None).contains("control groups"));
+    }
+
+    #[test]
+    fn a_scratch_that_is_not_what_it_should_be_is_refused() {
+        let with = |scratch, change: fn(&mut HostCapabilities)| {
+            let (mut plan, mut host) = (plan(), host());
+            (plan.scratch, plan.limits.memory_bytes) = (scratch, plan.limits.scratch_bytes - 1);
+            change(&mut host);
+            check(&plan, "job-1", &host, &config(), &[])
+        };
+        with(ScratchPlan::Encrypted, |_| {}).unwrap();
+        assert!(with(ScratchPlan::Encrypted, |h| h.encrypted_scratch = false).unwrap_err().contains("encrypted"));
+        assert!(with(ScratchPlan::Tmpfs { noswap: true }, |_| {}).unwrap_err().contains("memory"));
+        assert!(with(ScratchPlan::Tmpfs { noswap: true }, |h| h.tmpfs_noswap = false).unwrap_err().contains("swapped"));
     }
 
     #[test]

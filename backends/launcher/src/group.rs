@@ -15,7 +15,7 @@ const LARGEST_PAGE: u64 = 64 << 10;
 /// How often removing a group is tried: the kernel takes a moment to let go of dead processes.
 pub(crate) const PATIENCE: u32 = 200;
 /// Milliseconds between two tries.
-const PAUSE_MS: i32 = 5;
+pub(crate) const PAUSE_MS: i32 = 5;
 
 /// The group of one attempt, in every hierarchy it has a part in.
 #[derive(Debug, Default)]
@@ -56,9 +56,25 @@ impl JobCgroup {
         self.parts.iter().filter(|(_, f)| inside(f)).map(|(c, _)| c.name.to_owned()).collect()
     }
 
+    /// Its folders.
+    #[cfg(test)]
+    pub(crate) fn folders(&self) -> Vec<&Path> {
+        self.parts.iter().map(|(_, folder)| folder.as_path()).collect()
+    }
+
+    /// Names of its controllers, in the plan's order.
+    pub(crate) fn controllers(&self) -> Vec<&str> {
+        self.parts.iter().map(|(c, _)| c.name).collect()
+    }
+
     /// Whether it is there in any hierarchy.
     pub(crate) const fn exists(&self) -> bool {
         !self.parts.is_empty()
+    }
+
+    /// As much of it as is still there.
+    pub(crate) fn what_exists(&self) -> Self {
+        Self::of(self.parts.iter().filter(|(_, folder)| folder.exists()).cloned().collect())
     }
 
     /// Whether any process is in it.

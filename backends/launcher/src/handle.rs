@@ -15,7 +15,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
 use std::thread;
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 
 /// A launcher process that nobody talks to yet.
 #[derive(Debug)]
@@ -76,6 +76,8 @@ fn become_launcher(socket: &Socket) {
     syscall::signals(true);
     let fd = socket.0.as_raw_fd().unsigned_abs();
     // Without pid namespaces, what an engine leaves behind comes here.
+    // A key of a scratch passes through here; of 1, even programs that collect dumps are told nothing.
+    let closed_to_dumps = syscall::limit(libc::RLIMIT_CORE, 1);
     let heir = syscall::process_control(libc::PR_SET_CHILD_SUBREAPER, 1);
     let null = fs::File::options().read(true).write(true).open("/dev/null");
     let closed = null.and_then(|null| {
@@ -85,7 +87,7 @@ fn become_launcher(socket: &Socket) {
         let below = if fd > 3 { syscall::close_range(3, fd - 1) } else { Ok(()) };
         below.and_then(|()| syscall::close_range(fd + 1, u32::MAX))
     });
-    if heir.is_err() || closed.is_err() {
+    if closed_to_dumps.is_err() || heir.is_err() || closed.is_err() {
         syscall::exit_now(1);
     }
 }
@@ -176,6 +178,23 @@ impl LauncherHandle {
             other => Err(unexpected(other)),
         }
     }
+
+    /// Tries again to remove all that an attempt under this plan may have left, whichever launcher ran it, and looks
+    /// at the machine. While something is left the plan's user is not given out; once nothing is, it is free again.
+    ///
+    /// # Errors
+    /// If the attempt is running, or the launcher is gone.
+    pub fn remove(&self, plan: &IsolationPlan) -> Result<Leftovers, LaunchError> {
+        match self.0.ask(Ask::Remove(Box::new(plan.clone())), &[])? {
+            Answer::Inspected(leftovers) => Ok(leftovers),
+            other => Err(unexpected(other)),
+        }
+    }
+
+    /// Becomes true once the launcher process is gone; every engine is then, too.
+    pub fn ended(&self) -> watch::Receiver<bool> {
+        self.0.waiting.ended.subscribe()
+    }
 }
 
 fn unexpected(answer: Answer) -> LaunchError {
@@ -222,7 +241,10 @@ impl Drop for Connection {
 
 /// Who waits for what.
 #[derive(Debug, Default)]
-struct Waiting(Mutex<Tables>);
+struct Waiting {
+    tables: Mutex<Tables>,
+    ended: watch::Sender<bool>,
+}
 
 #[derive(Debug, Default)]
 struct Tables {
@@ -233,7 +255,7 @@ struct Tables {
 
 impl Waiting {
     fn lock(&self) -> MutexGuard<'_, Tables> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.tables.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn add_exit(&self, key: (JobId, Attempt), sender: oneshot::Sender<Exit>) -> bool {
@@ -265,5 +287,7 @@ impl Waiting {
         tables.ended = true;
         tables.replies.clear();
         tables.exits.clear();
+        drop(tables);
+        self.ended.send_replace(true);
     }
 }

@@ -4,8 +4,11 @@
 //! found by its name.
 
 use crate::cgroup::Cgroups;
-use crate::group::PATIENCE;
+use crate::config::LauncherConfig;
+use crate::group::{JobCgroup, PATIENCE};
 use crate::message::is_trace_name;
+use crate::mounts;
+use crate::scratch;
 use crate::syscall;
 use std::fs::{self, DirBuilder, File};
 use std::io;
@@ -32,16 +35,21 @@ fn make_parent(jails: &Path) -> io::Result<()> {
     DirBuilder::new().mode(MODE).recursive(true).create(jails)
 }
 
-/// Removes what is left of an attempt, the folder last; never anything that holds something else.
+/// Ends and removes what is left of an attempt, the folder last; never a jail's folder that holds something else.
 ///
 /// # Errors
-/// If the group or the folder cannot be removed; then the folder stays.
-pub(crate) fn remove(jails: &Path, name: &str, cgroups: &Cgroups, tries: u32) -> io::Result<()> {
-    cgroups.existing(name).remove(tries)?;
-    match fs::remove_dir(jails.join(name)) {
-        Err(e) if e.kind() != io::ErrorKind::NotFound => Err(e),
-        _ => Ok(()),
+/// If anything stays; then the folder does.
+pub(crate) fn remove(config: &LauncherConfig, name: &str, cgroup: &JobCgroup, tries: u32) -> io::Result<()> {
+    let [ciphertext, jail] = config.folders(name);
+    let mut result = cgroup.remove(tries);
+    for folder in [&ciphertext, &jail] {
+        result = result.and(mounts::detach(folder));
     }
+    // Through a mount that stays, something else would be removed.
+    if mounts::below(&ciphertext).is_empty() {
+        result = result.and(scratch::remove(&ciphertext));
+    }
+    result.and_then(|()| scratch::gone(fs::remove_dir(jail)))
 }
 
 /// Removes what a launcher that was killed has left; the lock is held as long as the file is open.
@@ -50,9 +58,9 @@ pub(crate) fn remove(jails: &Path, name: &str, cgroups: &Cgroups, tries: u32) ->
 ///
 /// # Errors
 /// If another launcher keeps it, or the folder cannot be made.
-pub(crate) fn claim(jails: &Path, cgroups: &Cgroups, tries: u32) -> io::Result<File> {
-    make_parent(jails)?;
-    let lock = File::open(jails)?;
+pub(crate) fn claim(config: &LauncherConfig, cgroups: &Cgroups, tries: u32) -> io::Result<File> {
+    make_parent(&config.jails)?;
+    let lock = File::open(&config.jails)?;
     for left in (0..=tries).rev() {
         match lock.try_lock() {
             Ok(()) => break,
@@ -60,13 +68,17 @@ pub(crate) fn claim(jails: &Path, cgroups: &Cgroups, tries: u32) -> io::Result<F
             Err(_) => syscall::poll(&[], PAUSE_MS).map(drop)?,
         }
     }
-    for entry in fs::read_dir(jails).into_iter().flatten().flatten() {
-        if let Some(name) = entry.file_name().to_str().filter(|name| is_trace_name(name)) {
-            // What stays is seen by `inspect`, and tried again at the next start.
-            let _ = remove(jails, name, cgroups, PATIENCE);
-        }
+    for name in names(&config.jails).into_iter().chain(names(&config.scratch)) {
+        // What stays is seen by `inspect`, and tried again when the node asks for it.
+        let _ = remove(config, &name, &cgroups.everywhere(&name), PATIENCE);
     }
     Ok(lock)
+}
+
+/// Names of attempts in a folder.
+fn names(folder: &Path) -> Vec<String> {
+    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+    entries.filter_map(|entry| entry.file_name().into_string().ok()).filter(|name| is_trace_name(name)).collect()
 }
 
 #[cfg(test)]
@@ -93,29 +105,39 @@ mod tests {
     }
 
     #[test]
-    fn only_empty_folders_of_our_own_names_are_removed() {
+    fn only_empty_jails_and_scratches_of_our_own_names_are_removed() {
         let home = tempfile::tempdir().unwrap();
-        let jails = home.path().to_owned();
+        let config = LauncherConfig::in_home(home.path());
         let full = "job_0102030405060708090a0b0c0d0e0f10-2";
         for name in [NAME, full, "probe-17", "probe-x", "photos", "job_01-1"] {
-            fs::create_dir(jails.join(name)).unwrap();
+            for folder in config.folders(name) {
+                fs::create_dir_all(&folder).unwrap();
+                if name != NAME && name != "probe-17" {
+                    fs::write(folder.join("x"), "").unwrap();
+                }
+            }
+            fs::write(config.scratch.join(name).join("ciphertext"), "").unwrap();
         }
-        fs::write(jails.join(full).join("x"), "").unwrap();
-        let _lock = claim(&jails, &none(), 0).unwrap();
-        let mut left: Vec<_> = fs::read_dir(&jails).unwrap().map(|e| e.unwrap().file_name()).collect();
-        left.sort();
-        assert_eq!(left, ["job_01-1", full, "photos", "probe-x"]);
+        let _lock = claim(&config, &none(), 0).unwrap();
+        let left = |folder: &Path| {
+            let mut left: Vec<_> = fs::read_dir(folder).unwrap().map(|e| e.unwrap().file_name()).collect();
+            left.sort();
+            left
+        };
+        assert_eq!(left(&config.jails), ["job_01-1", full, "photos", "probe-x"]);
+        assert_eq!(left(&config.scratch), ["job_01-1", "photos", "probe-x"]);
     }
 
     #[test]
     fn beside_another_launcher_nothing_is_removed() {
         let home = tempfile::tempdir().unwrap();
-        let first = claim(home.path(), &none(), 0).unwrap();
-        make(home.path(), NAME).unwrap();
-        assert!(claim(home.path(), &none(), 0).is_err());
-        assert!(home.path().join(NAME).exists());
+        let config = LauncherConfig::in_home(home.path());
+        let first = claim(&config, &none(), 0).unwrap();
+        make(&config.jails, NAME).unwrap();
+        assert!(claim(&config, &none(), 0).is_err());
+        assert!(config.jails.join(NAME).exists());
         drop(first);
-        assert!(claim(home.path(), &none(), 0).is_ok());
-        assert!(!home.path().join(NAME).exists());
+        assert!(claim(&config, &none(), 0).is_ok());
+        assert!(!config.jails.join(NAME).exists());
     }
 }

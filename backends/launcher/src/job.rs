@@ -5,15 +5,24 @@ use crate::config::LauncherConfig;
 use crate::group::JobCgroup;
 use crate::jails;
 use crate::message::trace_name;
+use crate::root::{SCRATCH_ARGUMENT, Scratch};
+use crate::scratch;
 use crate::spawn::{Spawned, Start, spawn};
 use crate::syscall;
 use decores_sandbox::protocol::{Exit, Given};
-use decores_sandbox::{IsolationPlan, Namespace, UserPlan};
+use decores_sandbox::{IsolationPlan, Namespace, ScratchPlan, UserPlan};
 use decores_types::{Attempt, JobId};
+use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+/// Descriptors an engine may have open: its own, and files of its guest.
+const OPEN_FILES: u64 = 256;
+/// What sealing adds to an output, and the manifest of one, at most.
+const SEALING_OVERHEAD: u64 = 16 << 20;
 
 /// What an attempt may have left on the machine: enough to look for it and to remove it.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Traces {
     pub(crate) name: String,
     pub(crate) uid: Option<u32>,
@@ -27,11 +36,12 @@ pub(crate) struct Job {
     pub(crate) attempt: Attempt,
     pub(crate) traces: Traces,
     pub(crate) deadline: u64,
-    pid: i32,
     own_pids: bool,
     late: bool,
-    pidfd: OwnedFd,
+    spawned: Spawned,
     cgroup: Option<JobCgroup>,
+    /// The ciphertext of its scratch, and how large that may become.
+    ciphertext: Option<(PathBuf, u64)>,
 }
 
 impl Job {
@@ -50,30 +60,59 @@ impl Job {
         let folder = jails::make(&config.jails, &traces.name).map_err(|e| format!("making the jail's folder: {e}"))?;
         let cgroup = plan.cgroup.as_ref().map(|c| cgroups.create(&traces.name, c)).transpose();
         let cgroup = cgroup.map_err(|e| format!("making the control group: {e}"))?;
-        let start = Start { plan, name: &traces.name, engine, folder: &folder, cgroup: cgroup.as_ref(), fds };
-        let Spawned { pid, pidfd, given } = spawn(&start)?;
+        let [cipher, _] = config.folders(&traces.name);
+        let scratch = match plan.scratch {
+            ScratchPlan::Tmpfs { noswap } => Scratch::Tmpfs { bytes: plan.scratch_bytes, noswap },
+            ScratchPlan::Encrypted => {
+                let uid = traces.uid.unwrap_or_else(syscall::effective_uid);
+                scratch::make(&config.scratch, &traces.name, uid).map_err(|e| format!("making the scratch: {e}"))?;
+                Scratch::Encrypted
+            }
+        };
+        let null = File::options().read(true).write(true).open("/dev/null");
+        let null = null.map_err(|e| format!("opening /dev/null: {e}"))?;
+        // A Rust program opens /dev/null where 0 to 2 are closed, and finds none.
+        let all: Vec<BorrowedFd<'_>> = [null.as_fd(); 3].into_iter().chain(fds.iter().map(AsFd::as_fd)).collect();
+        let start = engine_start(plan, &traces.name, cgroup.as_ref(), [engine, &folder, &cipher], scratch, &all);
+        let (spawned, given) = spawn(&start)?;
+        let ciphertext = matches!(scratch, Scratch::Encrypted).then_some((cipher, plan.scratch_bytes));
         let job = Self {
             job: plan.job,
             attempt: plan.attempt,
-            traces: Traces { group: Some(pid), ..traces },
+            traces: Traces { group: Some(spawned.pid), ..traces },
             deadline: syscall::monotonic_ms().saturating_add(plan.deadline_ms),
-            pid,
             own_pids: plan.namespaces.contains(&Namespace::Pid),
             late: false,
-            pidfd,
+            spawned,
             cgroup,
+            ciphertext,
         };
         Ok((job, given))
     }
 
     /// The process id of the engine.
     pub(crate) const fn pid(&self) -> i32 {
-        self.pid
+        self.spawned.pid
     }
 
     /// Readable when the engine has ended.
     pub(crate) fn ended(&self) -> BorrowedFd<'_> {
-        self.pidfd.as_fd()
+        self.spawned.pidfd.as_fd()
+    }
+
+    /// Readable when the server of its scratch has ended; without one, as [`Job::ended`].
+    pub(crate) fn server_ended(&self) -> BorrowedFd<'_> {
+        self.spawned.server.as_ref().map_or_else(|| self.ended(), |server| server.pidfd.as_fd())
+    }
+
+    /// Whether its scratch lies on disk.
+    pub(crate) const fn is_on_disk(&self) -> bool {
+        self.ciphertext.is_some()
+    }
+
+    /// Whether its scratch takes more than its engine would have let it.
+    pub(crate) fn is_too_large(&self) -> bool {
+        self.ciphertext.as_ref().is_some_and(|(folder, most)| scratch::taken(folder) > most.saturating_mul(2))
     }
 
     /// Ends the engine for having passed its deadline.
@@ -85,14 +124,14 @@ impl Job {
 
     /// Ends every process of the job.
     pub(crate) fn kill(&self) {
-        let _ = syscall::kill_by_pidfd(self.pidfd.as_fd());
+        self.spawned.kill();
         self.kill_strays();
     }
 
     /// The end of a pid namespace's first process ends all others; without one, group and cgroup do.
     fn kill_strays(&self) {
         if !self.own_pids {
-            let _ = syscall::kill(-self.pid);
+            let _ = syscall::kill(-self.spawned.pid);
         }
         if let Some(cgroup) = &self.cgroup {
             cgroup.kill_all();
@@ -101,11 +140,11 @@ impl Job {
 
     /// Reaps the engine; what was made for it, the caller removes by its traces.
     pub(crate) fn finish(self) -> (Exit, Traces) {
-        let ended = syscall::reap(self.pid);
+        let ended = self.spawned.reap();
         self.kill_strays();
         if !self.own_pids {
             // What the engine left is the launcher's now, and stays in the group until it is reaped.
-            while syscall::reap(-self.pid).is_ok() {}
+            while syscall::reap(-self.spawned.pid).is_ok() {}
         }
         let cgroup = self.cgroup.as_ref();
         let out_of_memory = cgroup.is_some_and(JobCgroup::out_of_memory);
@@ -120,6 +159,41 @@ impl Job {
             memory_bytes: peak.unwrap_or_else(|| ended.as_ref().map_or(0, |e| e.memory_bytes)),
         };
         (exit, self.traces)
+    }
+}
+
+/// How the engine of a plan starts; the paths are its program, its jail and its ciphertext.
+fn engine_start<'a>(
+    plan: &'a IsolationPlan,
+    name: &'a str,
+    cgroup: Option<&'a JobCgroup>,
+    [program, folder, cipher]: [&'a Path; 3],
+    scratch: Scratch<'a>,
+    fds: &'a [BorrowedFd<'a>],
+) -> Start<'a> {
+    let limits = &plan.limits;
+    let largest_file = limits.output_bytes.max(plan.scratch_bytes).max(limits.log_bytes);
+    let tasks = match plan.scratch {
+        ScratchPlan::Tmpfs { .. } => 16,
+        ScratchPlan::Encrypted => 64,
+    };
+    // Its one argument is the scratch, where it has one.
+    let has_scratch = plan.namespaces.contains(&Namespace::Mount);
+    Start {
+        name,
+        user: plan.user,
+        namespaces: &plan.namespaces,
+        cgroup,
+        program,
+        folder,
+        scratch,
+        cipher,
+        fds,
+        arguments: if has_scratch { &[c"/engine", SCRATCH_ARGUMENT] } else { &[c"/engine"] },
+        environment: &[],
+        open_files: OPEN_FILES,
+        largest_file: largest_file.saturating_add(largest_file / 1024).saturating_add(SEALING_OVERHEAD),
+        tasks: plan.cgroup.as_ref().map_or(tasks, |c| c.tasks),
     }
 }
 

@@ -1,8 +1,8 @@
 //! The launcher: a small process that starts engines in their sandbox.
 //!
 //! `decoresd` forks it before any thread and before any secret exists ([`Launcher::fork`]). It keeps
-//! root where the node was started as root, opens nothing, and serves four typed requests over a
-//! socket: probe the machine, launch an engine under a plan, kill it, look for leftovers. A plan is
+//! root where the node was started as root, opens nothing, and serves five typed requests over a
+//! socket: probe the machine, launch an engine under a plan, kill it, look for leftovers, remove them. A plan is
 //! checked again here, since the node's process speaks to the network and this one does not.
 //!
 //! ```text
@@ -19,15 +19,20 @@ mod cgroup;
 mod check;
 mod config;
 mod error;
+#[doc(hidden)]
+pub mod fuzzing;
 mod group;
 mod handle;
 mod inspect;
 mod jails;
 mod job;
 mod message;
+mod mounts;
 mod probe;
 mod root;
+mod scratch;
 mod serve;
+mod server;
 mod socket;
 mod spawn;
 mod swap;

@@ -24,6 +24,7 @@ pub(crate) enum Ask {
     Launch(Box<IsolationPlan>),
     Kill { job: JobId, attempt: Attempt },
     Inspect { job: JobId, attempt: Attempt },
+    Remove(Box<IsolationPlan>),
 }
 
 /// What the launcher sends.

@@ -5,10 +5,13 @@ use crate::config::LauncherConfig;
 use crate::group::PATIENCE;
 use crate::jails;
 use crate::message::probe_name;
-use crate::root::Root;
+use crate::root::{Root, Scratch};
+use crate::scratch;
+use crate::server;
+use crate::spawn::{Ready, Start};
 use crate::swap;
 use crate::syscall::{self, Side};
-use decores_sandbox::{HostCapabilities, Namespace};
+use decores_sandbox::{HostCapabilities, Namespace, UserPlan};
 use std::fs;
 use std::io;
 
@@ -24,12 +27,12 @@ pub(crate) fn probe(cgroups: &Cgroups, config: &LauncherConfig) -> io::Result<Ho
     jails::make(&config.jails, &name)?;
     let host = try_all(&name, cgroups, config);
     // A trial's traces are nobody's; the next start removes what stays.
-    let _ = jails::remove(&config.jails, &name, cgroups, PATIENCE);
+    let _ = jails::remove(config, &name, &cgroups.existing(&name), PATIENCE);
     Ok(host)
 }
 
 fn try_all(name: &str, cgroups: &Cgroups, config: &LauncherConfig) -> HostCapabilities {
-    let own_users = syscall::effective_uid() == 0 && in_child(0, || syscall::become_user(config.first_uid).is_ok());
+    let own_users = syscall::effective_uid() == 0 && in_child(0, || syscall::become_user(config.trial_uid()).is_ok());
     // Without root every other namespace needs a user namespace around it.
     let with_user = !own_users;
     let around = if with_user { libc::CLONE_NEWUSER } else { 0 };
@@ -50,6 +53,7 @@ fn try_all(name: &str, cgroups: &Cgroups, config: &LauncherConfig) -> HostCapabi
     HostCapabilities {
         own_users,
         tmpfs_noswap: mount && root_works(config, name, around, true),
+        encrypted_scratch: mount && encrypts(config, name, own_users, &namespaces),
         namespaces,
         cgroup,
         landlock_abi: syscall::landlock_abi(),
@@ -64,8 +68,40 @@ fn root_works(config: &LauncherConfig, name: &str, around: i32, noswap: bool) ->
     let folder = config.jails.join(name);
     let (uid, gid) = (syscall::effective_uid(), syscall::effective_gid());
     in_child(around | libc::CLONE_NEWNS, || {
-        let root = Root { name, folder: &folder, engine, scratch_bytes: 1 << 20, noswap, uid, gid };
+        let scratch = Scratch::Tmpfs { bytes: 1 << 20, noswap };
+        let root = Root { name, folder: &folder, program: engine, scratch, uid, gid };
         root.enter().is_ok()
+    })
+}
+
+/// Gets a child to the point where its engine would start, on an encrypted scratch that it has written to.
+fn encrypts(config: &LauncherConfig, name: &str, own_users: bool, namespaces: &[Namespace]) -> bool {
+    let Some((_, program)) = config.engines.first() else { return false };
+    if server::program().is_none() {
+        return false;
+    }
+    let user = if own_users { UserPlan::Own { uid: config.trial_uid() } } else { UserPlan::Shared };
+    let uid = if own_users { config.trial_uid() } else { syscall::effective_uid() };
+    let Ok(cipher) = scratch::make(&config.scratch, name, uid) else { return false };
+    let start = Start {
+        name,
+        user,
+        namespaces,
+        cgroup: None,
+        program,
+        folder: &config.jails.join(name),
+        scratch: Scratch::Encrypted,
+        cipher: &cipher,
+        fds: &[],
+        arguments: &[],
+        environment: &[],
+        open_files: 256,
+        largest_file: 1 << 20,
+        tasks: 64,
+    };
+    Ready::new(&start).is_ok_and(|(ready, _)| {
+        ready.abandon();
+        true
     })
 }
 

@@ -1,39 +1,51 @@
-//! The engine's own file tree: libraries, the engine, an empty scratch, and nothing else.
+//! A process's own file tree: libraries, its program, a scratch, and nothing else.
 //!
-//! No `/proc`, no `/dev`, no `/etc`, no programs. Everything but the scratch is read-only.
+//! No `/proc`, no `/dev`, no `/etc`, no other programs. Everything but the scratch is read-only.
 
 use crate::syscall::{mount, pivot_here, restrict_mount};
 use std::ffi::CStr;
-use std::fs;
+use std::fs::{self, File};
 use std::io;
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
 /// What the dynamic loader reads; whichever of them exist here.
 const LIBRARIES: [&str; 5] = ["usr/lib", "usr/lib64", "lib", "lib64", "nix/store"];
-/// Where the engine lies inside.
-pub(crate) const ENGINE: &str = "/engine";
+/// Where the program lies inside.
+pub(crate) const PROGRAM: &str = "/engine";
 /// Where the scratch lies inside.
 pub(crate) const SCRATCH: &str = "/scratch";
-/// The same, as an argument of the engine's.
+/// The same, as an argument of the program's.
 pub(crate) const SCRATCH_ARGUMENT: &CStr = c"/scratch";
+/// What the mount of an encrypted scratch is, as `mountinfo` shows it.
+pub(crate) const ENCRYPTED: &CStr = c"fuse.gocryptfs";
 
-/// One jail.
+/// One tree.
 pub(crate) struct Root<'a> {
     /// Marks its mounts, so that they can be looked for.
     pub(crate) name: &'a str,
     /// The host folder it is mounted on, in its own namespace only.
     pub(crate) folder: &'a Path,
-    /// The engine's program.
-    pub(crate) engine: &'a Path,
-    /// Size of the scratch, in bytes.
-    pub(crate) scratch_bytes: u64,
-    /// Whether the scratch must never be swapped.
-    pub(crate) noswap: bool,
+    /// The program.
+    pub(crate) program: &'a Path,
+    /// What lies at `/scratch`.
+    pub(crate) scratch: Scratch<'a>,
     /// Who owns the scratch.
     pub(crate) uid: u32,
     /// The group of the scratch.
     pub(crate) gid: u32,
+}
+
+/// What lies at `/scratch`.
+#[derive(Clone, Copy)]
+pub(crate) enum Scratch<'a> {
+    /// Memory.
+    Tmpfs { bytes: u64, noswap: bool },
+    /// Files that a server behind a descriptor encrypts.
+    Encrypted,
+    /// A folder of the host's: where that server keeps the ciphertext.
+    Folder(&'a Path),
 }
 
 /// The mount source that marks a jail's mounts.
@@ -42,11 +54,12 @@ pub(crate) fn mark(name: &str) -> String {
 }
 
 impl Root<'_> {
-    /// Builds the tree and moves in; must run in a mount namespace of its own.
+    /// Builds the tree and moves in; must run in a mount namespace of its own. Gives the descriptor that the server of
+    /// an encrypted scratch is to have.
     ///
     /// # Errors
     /// The step that failed, and why.
-    pub(crate) fn enter(&self) -> Result<(), (&'static str, io::Error)> {
+    pub(crate) fn enter(&self) -> Result<Option<File>, (&'static str, io::Error)> {
         let at = |step| move |e| (step, e);
         let mark = PathBuf::from(mark(self.name));
         let hardened = libc::MS_NOSUID | libc::MS_NODEV;
@@ -56,10 +69,11 @@ impl Root<'_> {
             .map_err(at("mounting the new root"))?;
         std::env::set_current_dir(self.folder).map_err(at("entering the new root"))?;
         LIBRARIES.iter().try_for_each(|path| self.library(path)).map_err(at("mounting libraries"))?;
-        self.program().map_err(at("mounting the engine"))?;
-        self.scratch(&mark).map_err(at("mounting the scratch"))?;
+        self.program().map_err(at("mounting the program"))?;
+        let server = self.scratch(&mark).map_err(at("mounting the scratch"))?;
         pivot_here().map_err(at("changing the root"))?;
-        restrict_mount(Path::new("/"), libc::MOUNT_ATTR_RDONLY, false).map_err(at("making the root read-only"))
+        restrict_mount(Path::new("/"), libc::MOUNT_ATTR_RDONLY, false).map_err(at("making the root read-only"))?;
+        Ok(server)
     }
 
     /// A library folder: the same link where it is one, else a read-only view.
@@ -79,20 +93,47 @@ impl Root<'_> {
     }
 
     fn program(&self) -> io::Result<()> {
-        let inside = self.folder.join(ENGINE.trim_start_matches('/'));
+        let inside = self.folder.join(PROGRAM.trim_start_matches('/'));
         fs::write(&inside, "")?;
-        mount(Some(self.engine), &inside, None, libc::MS_BIND, "")?;
+        mount(Some(self.program), &inside, None, libc::MS_BIND, "")?;
         restrict_mount(&inside, libc::MOUNT_ATTR_RDONLY | libc::MOUNT_ATTR_NOSUID | libc::MOUNT_ATTR_NODEV, false)
     }
 
-    fn scratch(&self, mark: &Path) -> io::Result<()> {
+    /// The one device that gocryptfs opens before all else.
+    fn null(&self) -> io::Result<()> {
+        fs::create_dir(self.folder.join("dev"))?;
+        let inside = self.folder.join("dev/null");
+        fs::write(&inside, "")?;
+        mount(Some(Path::new("/dev/null")), &inside, None, libc::MS_BIND, "")?;
+        restrict_mount(&inside, libc::MOUNT_ATTR_NOSUID | libc::MOUNT_ATTR_NOEXEC, false)
+    }
+
+    fn scratch(&self, mark: &Path) -> io::Result<Option<File>> {
         let inside = self.folder.join(SCRATCH.trim_start_matches('/'));
         fs::create_dir(&inside)?;
-        let mut options = format!("size={},mode=0700,uid={},gid={}", self.scratch_bytes, self.uid, self.gid);
-        if self.noswap {
-            options.push_str(",noswap");
-        }
         let flags = libc::MS_NOSUID | libc::MS_NODEV | libc::MS_NOEXEC;
-        mount(Some(mark), &inside, Some(c"tmpfs"), flags, &options)
+        let (uid, gid) = (self.uid, self.gid);
+        match self.scratch {
+            Scratch::Tmpfs { bytes, noswap } => {
+                let noswap = if noswap { ",noswap" } else { "" };
+                let options = format!("size={bytes},mode=0700,uid={uid},gid={gid}{noswap}");
+                mount(Some(mark), &inside, Some(c"tmpfs"), flags, &options)?;
+                Ok(None)
+            }
+            Scratch::Encrypted => {
+                let server = File::options().read(true).write(true).open("/dev/fuse")?;
+                // Nobody but this user gets in, root neither.
+                let options = format!("fd={},rootmode=40000,user_id={uid},group_id={gid}", server.as_raw_fd());
+                mount(Some(mark), &inside, Some(ENCRYPTED), flags, &options)?;
+                Ok(Some(server))
+            }
+            Scratch::Folder(folder) => {
+                mount(Some(folder), &inside, None, libc::MS_BIND, "")?;
+                let held = libc::MOUNT_ATTR_NOSUID | libc::MOUNT_ATTR_NODEV | libc::MOUNT_ATTR_NOEXEC;
+                restrict_mount(&inside, held, false)?;
+                self.null()?;
+                Ok(None)
+            }
+        }
     }
 }

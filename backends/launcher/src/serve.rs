@@ -3,8 +3,8 @@
 use crate::cgroup::Cgroups;
 use crate::check::check;
 use crate::config::LauncherConfig;
-use crate::group::PATIENCE;
-use crate::inspect::inspect;
+use crate::group::{JobCgroup, PATIENCE, PAUSE_MS};
+use crate::inspect::{inspect, processes_of};
 use crate::jails;
 use crate::job::{Job, Traces};
 use crate::message::{Answer, Ask, Leftovers, Message, Request, trace_name};
@@ -13,21 +13,23 @@ use crate::socket::Socket;
 use crate::syscall;
 use decores_sandbox::{HostCapabilities, IsolationPlan};
 use decores_types::{Attempt, JobId};
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 
-/// Ended jobs whose process group is remembered for the inspection.
+/// Ended jobs whose traces are remembered for the inspection.
 const REMEMBERED: usize = 256;
 /// Descriptors that come with a launch.
 const LAUNCH_FDS: usize = 5;
+/// Milliseconds between two looks at what the scratches on disk take.
+const LOOK_MS: u64 = 1000;
 /// Pauses that a launcher waits for the one before it: ten seconds in all.
 const CLAIM_TRIES: u32 = 100;
 
 /// Serves until the node is gone.
 pub(crate) fn serve(socket: Socket, config: LauncherConfig) {
     let cgroups = Cgroups::detect();
-    let claimed = config.owner.then(|| jails::claim(&config.jails, &cgroups, CLAIM_TRIES)).transpose();
+    let claimed = config.owner.then(|| jails::claim(&config, &cgroups, CLAIM_TRIES)).transpose();
     let unclaimed = claimed.as_ref().err().map(ToString::to_string);
     let mut server = Server {
         unclaimed,
@@ -37,7 +39,8 @@ pub(crate) fn serve(socket: Socket, config: LauncherConfig) {
         host: None,
         live: Vec::new(),
         ended: VecDeque::new(),
-        blocked: HashMap::new(),
+        blocked: Vec::new(),
+        next_look: 0,
     };
     // Any end of the conversation is the end of every job.
     let _ = server.run();
@@ -59,19 +62,24 @@ struct Server {
     cgroups: Cgroups,
     host: Option<HostCapabilities>,
     live: Vec<Job>,
-    ended: VecDeque<(String, i32)>,
-    /// User ids that are not given out, and the job that left something under each.
-    blocked: HashMap<u32, Traces>,
+    ended: VecDeque<Traces>,
+    /// Attempts that left something; their users are not given out.
+    blocked: Vec<Traces>,
+    /// When the scratches on disk are looked at again.
+    next_look: u64,
 }
 
 impl Server {
     fn run(&mut self) -> io::Result<()> {
         loop {
             let mut watched = vec![self.socket.0.as_fd()];
-            watched.extend(self.live.iter().map(Job::ended));
+            watched.extend(self.live.iter().flat_map(|job| [job.ended(), job.server_ended()]));
             let ready = syscall::poll(&watched, self.timeout())?;
             let (asked, over) = ready.split_first().unwrap_or((&false, &[]));
-            let over: Vec<bool> = over.to_vec();
+            let over: Vec<[bool; 2]> = over.as_chunks().0.to_vec();
+            // Without the server of its scratch an engine cannot go on.
+            let lost = over.iter().zip(&self.live).filter(|([engine, server], _)| *server && !engine);
+            lost.for_each(|(_, job)| job.kill());
             if *asked {
                 let Some((packet, fds)) = self.socket.receive()? else { return Ok(()) };
                 self.reap(&over)?;
@@ -79,21 +87,32 @@ impl Server {
             } else {
                 self.reap(&over)?;
             }
-            let now = syscall::monotonic_ms();
-            self.live.iter_mut().filter(|j| j.deadline <= now).for_each(Job::kill_late);
+            self.look();
         }
     }
 
-    /// Milliseconds to the next deadline.
+    /// Ends what is past its deadline, or takes too much of the disk.
+    fn look(&mut self) {
+        let now = syscall::monotonic_ms();
+        self.live.iter_mut().filter(|j| j.deadline <= now).for_each(Job::kill_late);
+        if now >= self.next_look {
+            self.live.iter().filter(|j| j.is_too_large()).for_each(Job::kill);
+            self.next_look = syscall::monotonic_ms().saturating_add(LOOK_MS);
+        }
+    }
+
+    /// Milliseconds to the next deadline or look.
     fn timeout(&self) -> i32 {
-        let next = self.live.iter().map(|j| j.deadline).filter(|d| *d != u64::MAX).min();
+        let look = self.live.iter().any(Job::is_on_disk).then_some(self.next_look);
+        let next = self.live.iter().map(|j| j.deadline).filter(|d| *d != u64::MAX).chain(look).min();
         let left = next.map(|d| d.saturating_sub(syscall::monotonic_ms()).saturating_add(1));
         left.map_or(-1, |ms| i32::try_from(ms).unwrap_or(i32::MAX))
     }
 
-    fn reap(&mut self, over: &[bool]) -> io::Result<()> {
+    fn reap(&mut self, over: &[[bool; 2]]) -> io::Result<()> {
         let mut over = over.iter();
-        let (ended, live) = std::mem::take(&mut self.live).into_iter().partition(|_| over.next() == Some(&true));
+        let (ended, live) =
+            std::mem::take(&mut self.live).into_iter().partition(|_| over.next().is_some_and(|[engine, _]| *engine));
         self.live = live;
         for job in ended {
             let (job, attempt, (exit, traces)) = (job.job, job.attempt, job.finish());
@@ -103,36 +122,45 @@ impl Server {
         Ok(())
     }
 
-    /// Removes what an attempt made; a user id under which something stays is not given out again.
-    fn clear(&mut self, traces: Traces) {
+    /// Removes what an attempt of this launcher's made; a user under whom something stays is not given out again.
+    fn clear(&mut self, mut traces: Traces) {
+        let cgroup = self.cgroups.existing(&traces.name);
+        self.settle(&mut traces, &cgroup);
+        if self.ended.len() == REMEMBERED {
+            self.ended.pop_front();
+        }
+        self.ended.push_back(traces);
+    }
+
+    /// Tries to remove all traces, and blocks or frees their user by what is left.
+    fn settle(&mut self, traces: &mut Traces, cgroup: &JobCgroup) -> Leftovers {
         // Whether it worked, the machine tells.
-        let _ = jails::remove(&self.config.jails, &traces.name, &self.cgroups, PATIENCE);
-        if let Some(group) = traces.group {
-            self.ended.push_back((traces.name.clone(), group));
-            if self.ended.len() > REMEMBERED {
-                self.ended.pop_front();
-            }
+        let _ = jails::remove(&self.config, &traces.name, cgroup, PATIENCE);
+        // The number of a group that has ended may come to stand for another.
+        traces.group = traces.group.filter(|group| syscall::group_exists(*group));
+        let left = inspect(traces, &cgroup.what_exists(), &self.config);
+        self.blocked.retain(|other| other.name != traces.name);
+        if traces.uid.is_some() && left != Leftovers::default() {
+            self.blocked.push(traces.clone());
         }
-        if let Some(uid) = traces.uid
-            && self.left_of(&traces.name, traces.group) != Leftovers::default()
-        {
-            self.blocked.insert(uid, traces);
-        }
+        left
     }
 
-    fn left_of(&self, name: &str, group: Option<i32>) -> Leftovers {
-        inspect(name, group, &self.cgroups, &self.config.jails)
-    }
-
-    /// Refuses a user id whose former job has left something, after one more try to remove it.
-    fn check_blocked(&mut self, uid: u32) -> Result<(), String> {
-        let Some(former) = self.blocked.get(&uid) else { return Ok(()) };
-        let _ = jails::remove(&self.config.jails, &former.name, &self.cgroups, 1);
-        if self.left_of(&former.name, former.group) != Leftovers::default() {
+    /// Refuses a user under whom anything runs, or whose former job has left something that cannot be removed.
+    fn check_blocked(&mut self, uid: u32, name: &str) -> Result<(), String> {
+        let (theirs, others) = std::mem::take(&mut self.blocked).into_iter().partition(|t| t.uid == Some(uid));
+        self.blocked = others;
+        for mut former in theirs {
+            let cgroup = self.cgroups.everywhere(&former.name);
+            self.settle(&mut former, &cgroup);
+        }
+        if let Some(former) = self.blocked.iter().find(|t| t.uid == Some(uid)) {
             return Err(format!("user {uid} still has something left of `{}`", former.name));
         }
-        self.blocked.remove(&uid);
-        Ok(())
+        match processes_of(uid, name).first() {
+            Some(pid) => Err(format!("user {uid} still has something left: process {pid}")),
+            None => Ok(()),
+        }
     }
 
     fn answer(&mut self, packet: &[u8], fds: &[OwnedFd]) -> io::Result<()> {
@@ -145,6 +173,7 @@ impl Server {
             Ask::Launch(plan) => self.launch(&plan, fds),
             Ask::Kill { job, attempt } => self.kill(job, attempt),
             Ask::Inspect { job, attempt } => self.inspect(job, attempt),
+            Ask::Remove(plan) => self.remove(&plan),
         };
         self.send(&Message::Reply { id, answer })
     }
@@ -188,7 +217,7 @@ impl Server {
         let traces = Traces::of(plan);
         let live: Vec<&Traces> = self.live.iter().map(|j| &j.traces).collect();
         check(plan, &traces.name, &host, &self.config, &live)?;
-        traces.uid.map_or(Ok(()), |uid| self.check_blocked(uid))
+        traces.uid.map_or(Ok(()), |uid| self.check_blocked(uid, &traces.name))
     }
 
     fn kill(&self, job: JobId, attempt: Attempt) -> Answer {
@@ -203,12 +232,51 @@ impl Server {
 
     fn inspect(&self, job: JobId, attempt: Attempt) -> Answer {
         let name = trace_name(job, attempt);
-        let live = self.live.iter().find(|j| j.traces.name == name).map(Job::pid);
-        let group = live.or_else(|| self.ended.iter().rev().find(|(n, _)| *n == name).map(|(_, pid)| *pid));
-        Answer::Inspected(self.left_of(&name, group))
+        let live = self.live.iter().map(|j| &j.traces).find(|t| t.name == name);
+        let known = live.or_else(|| self.ended.iter().rev().chain(&self.blocked).find(|t| t.name == name));
+        let cgroup = match known {
+            Some(_) => self.cgroups.existing(&name),
+            None => self.cgroups.everywhere(&name),
+        };
+        let traces = known.cloned().unwrap_or(Traces { name, uid: None, group: None });
+        Answer::Inspected(inspect(&traces, &cgroup, &self.config))
+    }
+
+    /// Tries again to remove what an attempt left; what stays blocks its user.
+    fn remove(&mut self, plan: &IsolationPlan) -> Answer {
+        if !self.config.owner {
+            return Answer::Refused("this launcher only probes".to_owned());
+        }
+        if let Some(why) = &self.unclaimed {
+            return Answer::Refused(why.clone());
+        }
+        let mut traces = Traces::of(plan);
+        if self.live.iter().any(|j| j.traces.name == traces.name) {
+            return Answer::Refused("this attempt is running".to_owned());
+        }
+        if let Some(uid) = traces.uid.filter(|uid| self.config.is_jobs(*uid)) {
+            end_all_of(uid, &traces.name);
+        }
+        let known = self.ended.iter().rev().chain(&self.blocked).find(|t| t.name == traces.name);
+        traces.group = known.and_then(|t| t.group);
+        let cgroup = self.cgroups.everywhere(&traces.name);
+        Answer::Inspected(self.settle(&mut traces, &cgroup))
     }
 
     fn send(&self, message: &Message) -> io::Result<()> {
         self.socket.send(&serde_json::to_vec(message)?, &[])
+    }
+}
+
+/// Ends every process of a user but those of other attempts.
+fn end_all_of(uid: u32, name: &str) {
+    for _ in 0..PATIENCE {
+        let processes = processes_of(uid, name);
+        if processes.is_empty() {
+            return;
+        }
+        processes.into_iter().for_each(|pid| drop(syscall::kill(pid)));
+        // Nothing tells when another's child has ended.
+        let _ = syscall::poll(&[], PAUSE_MS);
     }
 }

@@ -145,6 +145,13 @@ pub(crate) fn mount(
     .map(drop)
 }
 
+/// Takes a mount out of this process's view, whoever still uses it.
+pub(crate) fn unmount(target: &Path) -> io::Result<()> {
+    let target = text(target)?;
+    // SAFETY: a live C string, and flags that are numbers.
+    done(unsafe { libc::umount2(target.as_ptr(), libc::MNT_DETACH | libc::UMOUNT_NOFOLLOW) }.into()).map(drop)
+}
+
 /// Adds attributes (`MOUNT_ATTR_…`) to a mount, and with `whole` to all below it.
 pub(crate) fn restrict_mount(target: &Path, attributes: u64, whole: bool) -> io::Result<()> {
     let target = text(target)?;
@@ -261,14 +268,21 @@ pub(crate) fn pipe() -> io::Result<(OwnedFd, OwnedFd)> {
     Ok((read, write))
 }
 
-/// Replaces this process; returns only on failure. The environment is empty.
-pub(crate) fn execute(path: &Path, arguments: &[&CStr]) -> io::Error {
+/// Replaces this process; returns only on failure. The environment is this and no more.
+pub(crate) fn execute(path: &Path, arguments: &[&CStr], environment: &[&CStr]) -> io::Error {
     let Ok(path) = text(path) else { return io::ErrorKind::InvalidInput.into() };
-    let argv: Vec<_> = arguments.iter().map(|a| a.as_ptr()).chain([ptr::null()]).collect();
-    let env = [ptr::null()];
+    let list = |of: &[&CStr]| of.iter().map(|a| a.as_ptr()).chain([ptr::null()]).collect::<Vec<_>>();
+    let (argv, env) = (list(arguments), list(environment));
     // SAFETY: both lists end with null and hold live C strings.
     unsafe { libc::execve(path.as_ptr(), argv.as_ptr(), env.as_ptr()) };
     io::Error::last_os_error()
+}
+
+/// Fills a buffer from the kernel's random source.
+pub(crate) fn random(out: &mut [u8]) -> io::Result<()> {
+    // SAFETY: pointer and length belong to one live slice. As many bytes as are asked for here never come in parts.
+    let got = done(unsafe { libc::getrandom(out.as_mut_ptr().cast(), out.len(), 0) } as c_long)?;
+    if got.unsigned_abs() == out.len() as u64 { Ok(()) } else { Err(io::ErrorKind::UnexpectedEof.into()) }
 }
 
 pub(crate) fn kill_by_pidfd(pidfd: BorrowedFd<'_>) -> io::Result<()> {
@@ -357,9 +371,8 @@ pub(crate) fn seccomp_available() -> bool {
 }
 
 /// Takes over two descriptors that were placed by number.
-pub(crate) fn adopt(fds: [RawFd; 2]) -> (std::fs::File, std::fs::File) {
+pub(crate) fn adopt(fds: [RawFd; 2]) -> [OwnedFd; 2] {
     // SAFETY: both were made by `place` just before, and no other owner exists in this process: the
     // objects they were copied from lost their descriptors to `close_range`.
-    let [a, b] = fds.map(|fd| unsafe { std::fs::File::from_raw_fd(fd) });
-    (a, b)
+    fds.map(|fd| unsafe { OwnedFd::from_raw_fd(fd) })
 }

@@ -57,7 +57,9 @@ pub(crate) fn open(path: &Path) -> Result<Connection, OpenError> {
 /// The journal mode that is in force afterwards: a file system may not allow the one that is asked for.
 fn configure(db: &Connection) -> rusqlite::Result<String> {
     let mode = db.query_row("PRAGMA journal_mode = WAL", [], |row| row.get(0))?;
-    db.execute_batch("PRAGMA synchronous = FULL; PRAGMA secure_delete = ON; PRAGMA trusted_schema = OFF;")?;
+    // What a transaction must be able to take back is kept in memory, not in a file somewhere else.
+    let settings = "PRAGMA synchronous = FULL; PRAGMA secure_delete = ON; PRAGMA temp_store = MEMORY; PRAGMA trusted_schema = OFF;";
+    db.execute_batch(settings)?;
     Ok(mode)
 }
 

@@ -4,7 +4,7 @@ use crate::read::{signed, unsigned};
 use crate::{OpenError, failed};
 use decores_audit::event::MAX_ENTRY;
 use decores_audit::ports::{Batch, Change, Committed, StoreError};
-use rusqlite::{Connection, ErrorCode, TransactionBehavior, params};
+use rusqlite::{Connection, ErrorCode, TransactionBehavior, ffi, params};
 use std::path::Path;
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::thread::{self, JoinHandle};
@@ -115,6 +115,10 @@ impl Log {
                 // Dropped without commit, a savepoint rolls back.
                 Err(_) => drop(savepoint),
             }
+            // A full disk, or one that fails, may have ended all of it: what follows would stand alone, with wrong indexes.
+            if transaction.is_autocommit() {
+                return Err(rusqlite::Error::SqliteFailure(ffi::Error::new(ffi::SQLITE_ABORT_ROLLBACK), None));
+            }
             results.push(result);
         }
         transaction.commit()?;
@@ -165,5 +169,34 @@ fn apply(db: &Connection, change: &Change, entry: i64) -> Result<(), StoreError>
             db.prepare_cached(sql).and_then(|mut s| s.execute(params![table.name(), id])).map_err(failed)?;
             Ok(())
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+    use super::*;
+
+    fn batch(length: usize) -> Batch {
+        Batch { changes: Vec::new(), entries: vec![vec![b'x'; length]; 8] }
+    }
+
+    /// SQLite ends the whole transaction when there is no room for a page.
+    #[test]
+    fn a_disk_that_fills_up_within_a_group_takes_all_of_it_and_leaves_no_gap() {
+        let folder = tempfile::tempdir().unwrap();
+        let db = crate::schema::open(&folder.path().join("store")).unwrap();
+        let pages: i64 = db.query_row("PRAGMA page_count", [], |row| row.get(0)).unwrap();
+        let room = |log: &Log, pages: i64| {
+            log.db.query_row(&format!("PRAGMA max_page_count = {pages}"), [], |_| Ok(())).unwrap();
+        };
+        let mut log = Log { db, next: 0 };
+        room(&log, pages + 20);
+        assert!(log.commit(vec![batch(10), batch(MAX_ENTRY), batch(10)]).is_err());
+        assert_eq!((crate::read::size(&log.db).unwrap(), log.next), (0, 0));
+        room(&log, pages + 2000);
+        let written = log.commit(vec![batch(10), batch(MAX_ENTRY), batch(10)]).unwrap();
+        let first: Vec<u64> = written.into_iter().map(|committed| committed.unwrap().first_entry).collect();
+        assert_eq!(first, [0, 8, 16]);
     }
 }

@@ -18,6 +18,8 @@ pub struct Facts {
     pub seccomp: bool,
     /// Whether the scratch can be kept from swap.
     pub tmpfs_noswap: bool,
+    /// Whether a scratch of encrypted files can be mounted.
+    pub encrypted_scratch: bool,
     /// Whether pages can reach a swap device.
     pub swap: Swap,
     /// Whether the node's secrets lie in `memfd_secret`; else they are locked by `mlock`.

@@ -5,7 +5,10 @@ use crate::facts::Facts;
 use decores_types::Swap;
 
 pub(crate) fn checks(facts: &Facts) -> Vec<Check> {
-    [Some(swap(facts)), Some(scratch(facts)), core_dumps(facts), freed(facts)].into_iter().flatten().collect()
+    [Some(swap(facts)), Some(scratch(facts)), Some(encrypted(facts)), core_dumps(facts), freed(facts)]
+        .into_iter()
+        .flatten()
+        .collect()
 }
 
 fn swap(facts: &Facts) -> Check {
@@ -30,6 +33,15 @@ fn scratch(facts: &Facts) -> Check {
     }
     let mend = "sudo swapoff -a (or Linux 6.4 or newer, and: sudo decores up --home /var/lib/decores)";
     Check::bad("scratch", "the scratch may be swapped", State::Weak, why, mend)
+}
+
+fn encrypted(facts: &Facts) -> Check {
+    let why = "a job with more scratch than memory keeps its files on disk, under a key that only memory holds; without it, such jobs are refused";
+    if facts.encrypted_scratch {
+        return Check::ok("encrypted-scratch", "scratches larger than memory are encrypted files", why);
+    }
+    let mend = "sudo apt-get install gocryptfs fuse3 (without root also: sudo chmod 0666 /dev/fuse)";
+    Check::bad("encrypted-scratch", "no scratch larger than a job's memory", State::Weak, why, mend)
 }
 
 fn core_dumps(facts: &Facts) -> Option<Check> {

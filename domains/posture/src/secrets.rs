@@ -64,6 +64,7 @@ mod tests {
             landlock_abi: 7,
             seccomp: true,
             tmpfs_noswap: true,
+            encrypted_scratch: true,
             swap: Swap::None,
             secret_memory: true,
             memlock_bytes: Some(8 << 20),
@@ -91,7 +92,7 @@ mod tests {
     #[test]
     fn each_weakness_is_found_and_can_be_mended() {
         type Change = fn(&mut Facts);
-        let cases: [(&str, State, Change); 15] = [
+        let cases: [(&str, State, Change); 16] = [
             ("seccomp", State::Missing, |f| f.seccomp = false),
             ("landlock", State::Missing, |f| f.landlock_abi = 0),
             ("landlock", State::Weak, |f| f.landlock_abi = 3),
@@ -101,6 +102,7 @@ mod tests {
             ("cgroup", State::Missing, |f| f.cgroup.clear()),
             ("cgroup", State::Weak, |f| f.cgroup.retain(|c| c != "pids")),
             ("swap", State::Weak, |f| f.swap = Swap::Possible),
+            ("encrypted-scratch", State::Weak, |f| f.encrypted_scratch = false),
             ("core-dumps", State::Weak, |f| f.core_pattern = Some("|/usr/bin/collect %p".to_owned())),
             ("init-on-free", State::Weak, |f| f.init_on_free = Some(false)),
             ("root", State::Weak, |f| f.root = RootPlace::BesideData),

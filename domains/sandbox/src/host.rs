@@ -20,6 +20,8 @@ pub struct HostCapabilities {
     pub seccomp: bool,
     /// Whether tmpfs takes `noswap`.
     pub tmpfs_noswap: bool,
+    /// Whether a scratch of encrypted files can be mounted.
+    pub encrypted_scratch: bool,
     /// Whether pages can reach a swap device.
     pub swap: Swap,
 }

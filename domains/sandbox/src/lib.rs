@@ -17,6 +17,6 @@ pub mod wipe;
 
 pub use config::SandboxConfig;
 pub use host::{HostCapabilities, Namespace};
-pub use plan::{IsolationPlan, Refusal, UserPlan};
+pub use plan::{IsolationPlan, Refusal, ScratchPlan, UserPlan};
 pub use record::{JobRecord, Step, TransitionError};
 pub use wipe::{WipeCheck, WipeRecord};

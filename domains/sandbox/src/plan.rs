@@ -10,6 +10,10 @@ use serde::{Deserialize, Serialize};
 const ENGINE_MEMORY: u64 = 192 << 20;
 /// Tasks an engine may have: itself, its compile process, a timer thread, and room to spare.
 const ENGINE_TASKS: u32 = 16;
+/// Bytes of memory the server of an encrypted scratch needs.
+const SERVER_MEMORY: u64 = 128 << 20;
+/// Tasks that server may have: its threads, some of which wait for the disk.
+const SERVER_TASKS: u32 = 48;
 /// Bytes of scratch beyond the job's limit: the last pages of its files, and its folders.
 const SCRATCH_ROOM: u64 = 32 << 20;
 /// Address space of the compile process, in bytes.
@@ -35,10 +39,10 @@ pub struct IsolationPlan {
     pub cgroup: Option<CgroupPlan>,
     /// The job's own limits, enforced by the engine.
     pub limits: Limits,
-    /// Bytes of the scratch in memory (tmpfs): input and output files together.
+    /// What the scratch is made of.
+    pub scratch: ScratchPlan,
+    /// Bytes of the scratch: input and output files together, and what storing them takes.
     pub scratch_bytes: u64,
-    /// Whether the scratch is mounted `noswap`.
-    pub scratch_noswap: bool,
     /// Whether pages can reach swap under this plan.
     pub swap: Swap,
     /// Address space of the compile process, in bytes.
@@ -62,13 +66,26 @@ pub enum UserPlan {
     Shared,
 }
 
+/// What a scratch is to be made of; where there is no mount namespace there is none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase", tag = "kind")]
+pub enum ScratchPlan {
+    /// Memory, which counts as the job's.
+    Tmpfs {
+        /// Whether it is kept from swap.
+        noswap: bool,
+    },
+    /// Encrypted files on disk.
+    Encrypted,
+}
+
 /// Limits set by cgroups.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub struct CgroupPlan {
     /// Controllers that will be used, sorted.
     pub controllers: Vec<String>,
-    /// Memory of the whole engine, in bytes, scratch included.
+    /// Memory of the whole engine, in bytes; a scratch in memory included.
     pub memory_bytes: u64,
     /// Tasks.
     pub tasks: u32,
@@ -91,6 +108,12 @@ pub enum Refusal {
         /// The limit's name.
         name: &'static str,
     },
+    /// More scratch than memory, without encrypted files to keep it in.
+    #[error(
+        "more scratch than memory needs encrypted files, which this node does not have: ask for at most \
+         `memoryBytes` of scratch, or have its provider install gocryptfs and fuse3"
+    )]
+    Scratch,
     /// The machine lacks what no job runs without.
     #[error("this machine cannot isolate jobs: {missing} is not available")]
     Host {
@@ -110,7 +133,7 @@ impl Refusal {
     pub const fn reason(&self) -> Reason {
         match self {
             Self::Protection { .. } => Reason::Protection,
-            Self::Limit { .. } => Reason::Limits,
+            Self::Limit { .. } | Self::Scratch => Reason::Limits,
             Self::Host { .. } | Self::Unsupported { .. } => Reason::Policy,
         }
     }
@@ -119,6 +142,40 @@ impl Refusal {
 /// The strongest protection this machine gives wasm jobs.
 pub const fn strongest(_host: &HostCapabilities) -> Protection {
     Protection::Process
+}
+
+/// Bytes that a scratch of encrypted files may take on disk: files, what encrypting adds, and their places.
+pub const fn encrypted_bytes(scratch_bytes: u64) -> u64 {
+    scratch_bytes.saturating_add(scratch_bytes / 64).saturating_add(SCRATCH_ROOM)
+}
+
+/// Memory up to as much as the program may have, encrypted files beyond.
+fn scratch(limits: &Limits, host: &HostCapabilities) -> Result<(ScratchPlan, u64), Refusal> {
+    // Without a mount namespace nothing is written anywhere.
+    if limits.scratch_bytes <= limits.memory_bytes || !host.namespaces.contains(&Namespace::Mount) {
+        let bytes = limits.scratch_bytes.saturating_add(SCRATCH_ROOM);
+        return Ok((ScratchPlan::Tmpfs { noswap: host.tmpfs_noswap }, bytes));
+    }
+    if !host.encrypted_scratch {
+        return Err(Refusal::Scratch);
+    }
+    Ok((ScratchPlan::Encrypted, encrypted_bytes(limits.scratch_bytes)))
+}
+
+fn cgroup(limits: &Limits, scratch: ScratchPlan, host: &HostCapabilities) -> Option<CgroupPlan> {
+    let (memory, tasks) = match scratch {
+        // Standard input and output lie in memory too: the one counts as scratch, the other as output.
+        ScratchPlan::Tmpfs { .. } => (
+            limits
+                .scratch_bytes
+                .saturating_add(SCRATCH_ROOM)
+                .saturating_add(limits.output_bytes.min(limits.scratch_bytes)),
+            ENGINE_TASKS,
+        ),
+        ScratchPlan::Encrypted => (SERVER_MEMORY, ENGINE_TASKS + SERVER_TASKS),
+    };
+    let memory_bytes = limits.memory_bytes.saturating_add(memory).saturating_add(ENGINE_MEMORY);
+    (!host.cgroup.is_empty()).then(|| CgroupPlan { controllers: host.cgroup.clone(), memory_bytes, tasks })
 }
 
 /// Decides how one attempt is isolated; `slot` picks the user no other live job has.
@@ -154,16 +211,7 @@ pub fn plan(
         return Err(Refusal::Host { missing: "Landlock or a mount namespace" });
     }
     let limits = spec.limits;
-    let cgroup = (!host.cgroup.is_empty()).then(|| CgroupPlan {
-        controllers: host.cgroup.clone(),
-        memory_bytes: limits
-            .memory_bytes
-            .saturating_add(limits.scratch_bytes)
-            .saturating_add(SCRATCH_ROOM)
-            .saturating_add(limits.output_bytes.min(limits.scratch_bytes))
-            .saturating_add(ENGINE_MEMORY),
-        tasks: ENGINE_TASKS,
-    });
+    let (scratch, scratch_bytes) = scratch(&limits, host)?;
     Ok(IsolationPlan {
         job,
         attempt,
@@ -175,10 +223,10 @@ pub fn plan(
             UserPlan::Shared
         },
         namespaces: host.namespaces.clone(),
-        cgroup,
+        cgroup: cgroup(&limits, scratch, host),
         limits,
-        scratch_bytes: limits.scratch_bytes.saturating_add(SCRATCH_ROOM),
-        scratch_noswap: host.tmpfs_noswap,
+        scratch,
+        scratch_bytes,
         swap: host.swap,
         compile_address_space: COMPILE_ADDRESS_SPACE,
         deadline_ms: limits.wall_ms.saturating_add(limits.compile_ms).saturating_add(config.overhead_ms),
@@ -201,6 +249,7 @@ mod tests {
             landlock_abi: 7,
             seccomp: true,
             tmpfs_noswap: true,
+            encrypted_scratch: true,
             swap: decores_types::Swap::None,
         }
     }
@@ -288,6 +337,28 @@ mod tests {
         let mut host = host();
         host.landlock_abi = 0;
         assert!(planned(&spec(), &host).is_ok());
+    }
+
+    #[test]
+    fn scratch_beyond_the_memory_is_encrypted_or_refused() {
+        let with = |scratch, host: &HostCapabilities| {
+            let mut spec = spec();
+            (spec.limits.memory_bytes, spec.limits.scratch_bytes) = (64 << 20, scratch);
+            planned(&spec, host)
+        };
+        let within = with(64 << 20, &host()).unwrap();
+        assert_eq!(within.scratch, ScratchPlan::Tmpfs { noswap: true });
+        let beyond = with((64 << 20) + 1, &host()).unwrap();
+        assert_eq!(beyond.scratch, ScratchPlan::Encrypted);
+        let large = with(4 << 30, &host()).unwrap();
+        assert_eq!(large.cgroup, beyond.cgroup, "what lies on disk is no memory");
+        assert!(large.scratch_bytes > 4 << 30);
+        let mut without = host();
+        without.encrypted_scratch = false;
+        assert_eq!(with((64 << 20) + 1, &without).unwrap_err().reason(), Reason::Limits);
+        assert!(with(64 << 20, &without).is_ok());
+        without.namespaces.clear();
+        assert!(with(4 << 30, &without).is_ok(), "without a scratch there is nothing to encrypt");
     }
 
     #[test]

@@ -15,8 +15,10 @@
 //! The last event is [`EngineEvent::Finished`]; an engine that ends without it is lost.
 
 use crate::host::Namespace;
+use decores_types::canonical::{self, CanonicalError};
 use decores_types::{Attempt, Commitment, ConsumerId, Digest, JobId, JobSpec, KeyId, Reason, Scratch, Swap};
 use serde::{Deserialize, Serialize};
+use std::io::{self, Read};
 
 /// Descriptor the job is read from.
 pub const FD_JOB: i32 = 3;
@@ -59,6 +61,51 @@ pub struct EngineJob {
     pub compile_address_space: u64,
 }
 
+/// Why a job was not read.
+#[derive(Debug, thiserror::Error)]
+pub enum JobError {
+    /// It ends early, or cannot be read.
+    #[error("failed to read the job")]
+    Read(#[source] io::Error),
+    /// Not a job in its one encoding.
+    #[error("not a job")]
+    Document(#[source] CanonicalError),
+    /// Of a version that is not known here.
+    #[error("a job of another version than 1")]
+    Version,
+}
+
+impl EngineJob {
+    /// What is written before the seed: length and document.
+    ///
+    /// # Errors
+    /// If it does not serialise, or is larger than what is read.
+    pub fn to_bytes(&self) -> Result<Vec<u8>, CanonicalError> {
+        let document = canonical::to_vec(self)?;
+        if document.len() > MAX_JOB {
+            return Err(CanonicalError::TooLarge { actual: document.len(), max: MAX_JOB });
+        }
+        Ok([(document.len() as u32).to_be_bytes().as_slice(), &document].concat())
+    }
+
+    /// Reads exactly the length and the document; the seed follows.
+    ///
+    /// # Errors
+    /// If it is anything but a job of this version in its one encoding.
+    pub fn read(source: &mut impl Read) -> Result<Self, JobError> {
+        let mut length = [0; 4];
+        source.read_exact(&mut length).map_err(JobError::Read)?;
+        let length = u32::from_be_bytes(length) as usize;
+        if length > MAX_JOB {
+            return Err(JobError::Document(CanonicalError::TooLarge { actual: length, max: MAX_JOB }));
+        }
+        let mut document = vec![0; length];
+        source.read_exact(&mut document).map_err(JobError::Read)?;
+        let job: Self = canonical::from_slice(&document, MAX_JOB).map_err(JobError::Document)?;
+        if job.version == 1 && job.spec.version == 1 { Ok(job) } else { Err(JobError::Version) }
+    }
+}
+
 /// What an engine reports.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", tag = "event")]
@@ -77,6 +124,16 @@ pub enum EngineEvent {
     Sealing,
     /// The end.
     Finished(Box<Finished>),
+}
+
+impl EngineEvent {
+    /// Reads one line, with or without its end.
+    ///
+    /// # Errors
+    /// If it is no event, or longer than [`MAX_EVENT`].
+    pub fn parse(line: &[u8]) -> Result<Self, CanonicalError> {
+        canonical::from_json(line.trim_ascii_end(), MAX_EVENT)
+    }
 }
 
 /// What holds the engine, as it read back from the kernel.
@@ -155,13 +212,11 @@ pub struct Exit {
 mod tests {
     #![allow(clippy::unwrap_used, reason = "tests")]
     use super::*;
-    use decores_types::canonical;
 
     const LOCKED: &str = r#"{"event":"locked","engine":"wasm 1","seccomp":true,"landlockAbi":7,"secrets":"mlock"}"#;
 
-    /// Reads an event as the node does.
     fn event(line: &str) -> Option<EngineEvent> {
-        canonical::from_json(line.as_bytes(), MAX_EVENT).ok()
+        EngineEvent::parse(line.as_bytes()).ok()
     }
 
     #[test]

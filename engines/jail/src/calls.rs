@@ -119,6 +119,8 @@ pub const RUN: &[Call] = &[
     call(libc::SYS_mkdir, "folders of the input: the standard library's older form"),
     #[cfg(target_arch = "x86_64")]
     call(libc::SYS_rmdir, "folders of the scratch are removed at the end: the older form"),
+    #[cfg(target_arch = "x86_64")]
+    call(libc::SYS_unlink, "streams that lie on the scratch are removed at the end: the older form"),
     call(libc::SYS_unlinkat, "files of the guest are removed, by it and at the end"),
     call(libc::SYS_renameat, "files of the guest"),
     call(libc::SYS_renameat2, "files of the guest"),

@@ -3,11 +3,17 @@
 
 use decores_sandbox::protocol::{FD_EVENTS, FD_JOB, FD_LOGS, FD_OUTPUT, FD_PAYLOAD};
 use decores_types::Random;
-use std::ffi::CStr;
+use std::ffi::{CStr, CString};
 use std::fs::File;
 use std::io::{self, Read, Write};
+use std::mem;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::UnixStream;
+use std::path::Path;
+
+/// The launcher's limit on open files leaves an engine fewer.
+const MOST_DESCRIPTORS: i32 = 1024;
 
 /// The descriptors the engine was started with.
 pub(crate) struct Descriptors {
@@ -49,6 +55,31 @@ pub(crate) fn memory_file(name: &CStr) -> io::Result<File> {
     }
     // SAFETY: the kernel just made it for us.
     Ok(unsafe { File::from_raw_fd(fd) })
+}
+
+/// Whether a folder's file system keeps a limit of its own, as memory does.
+pub(crate) fn is_in_memory(folder: &Path) -> io::Result<bool> {
+    let path = CString::new(folder.as_os_str().as_bytes()).map_err(io::Error::other)?;
+    // SAFETY: all-zero is a valid `statfs`, the path is a live C string, and the result has a valid place.
+    let (done, found) = unsafe {
+        let mut found: libc::statfs = mem::zeroed();
+        (libc::statfs(path.as_ptr(), &raw mut found), found)
+    };
+    if done == 0 { Ok(found.f_type == libc::TMPFS_MAGIC) } else { Err(io::Error::last_os_error()) }
+}
+
+/// Bytes on disk of this process's files on a device that have no name any more.
+pub(crate) fn unnamed_bytes(device: u64) -> u64 {
+    let blocks = |fd| {
+        // SAFETY: all-zero is a valid `stat`; a number that is no descriptor only fails.
+        let (done, found) = unsafe {
+            let mut found: libc::stat = mem::zeroed();
+            (libc::fstat(fd, &raw mut found), found)
+        };
+        let unnamed = done == 0 && found.st_dev == device && found.st_nlink == 0;
+        if unnamed { found.st_blocks.unsigned_abs() * 512 } else { 0 }
+    };
+    (0..MOST_DESCRIPTORS).map(blocks).fold(0, u64::saturating_add)
 }
 
 /// Both ends of a stream as plain files: `read` and `write` are all the lock leaves.

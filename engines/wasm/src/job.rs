@@ -6,18 +6,21 @@ use crate::error::{EngineError, Stop, doing};
 use crate::events::Events;
 use crate::input::{self, Place};
 use crate::limits;
-use crate::output::{self, Output, read_message, seal_logs};
+use crate::output::{self, Output, seal_logs};
 use crate::run::{Guest, load};
+use crate::scratch::Usage;
 use crate::streams::{Buffer, Capture, Stdin};
 use decores_jail::{Profile, close_files};
 use decores_keys::payload::{Head, JobBinding, JobKeys, ResultBinding};
 use decores_keys::{Recipient, XWingKey};
-use decores_sandbox::protocol::{EngineEvent, EngineJob, Finished, Locked, MAX_JOB};
+use decores_sandbox::protocol::{EngineEvent, EngineJob, Finished, Locked};
 use decores_secrets::{Arena, Secret, forbid_core_dumps};
 use decores_types::bundle::InputManifest;
-use decores_types::{CommitmentKey, Digest, Reason, canonical};
+use decores_types::{CommitmentKey, Digest, Reason};
+use std::ffi::{CStr, OsStr};
 use std::fs::File;
 use std::io::Read;
+use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 /// Bytes of an offer key's seed.
@@ -33,7 +36,7 @@ pub fn serve(scratch: Option<&Path>) -> Result<(), EngineError> {
     let descriptors = Descriptors::take().map_err(doing("taking the descriptors over"))?;
     // Before any thread, any secret, and any byte of the job's.
     let mut compiler = Compiler::fork()?;
-    let machine = Machine::new()?;
+    let machine = Machine::new(scratch)?;
     let closed = close_files(scratch)?;
     limits::start_ticker(&machine.engine)?;
     let report = closed.close_calls(Profile::Run)?;
@@ -58,6 +61,7 @@ pub fn serve(scratch: Option<&Path>) -> Result<(), EngineError> {
         events,
         payload: descriptors.payload,
         scratch,
+        counted: machine.counted,
         spec,
         binding: binding.digest().map_err(|_| EngineError::Protocol("the binding has no digest"))?,
         finished: unfinished(),
@@ -75,28 +79,36 @@ struct Machine {
     stdin: File,
     stdout: File,
     secrets: String,
+    /// Whether the scratch has no limit of its own.
+    counted: bool,
 }
 
 impl Machine {
-    fn new() -> Result<Self, EngineError> {
+    fn new(scratch: Option<&Path>) -> Result<Self, EngineError> {
+        let in_memory = scratch.map(descriptors::is_in_memory).transpose().map_err(doing("looking at the scratch"))?;
+        // Where files lie on disk, these do too: they may be as large.
+        let on_disk = scratch.filter(|_| in_memory == Some(false));
+        let stream = |name: &CStr| match on_disk {
+            Some(scratch) => {
+                let path = scratch.join(OsStr::from_bytes(name.to_bytes()));
+                File::options().read(true).write(true).create_new(true).open(path)
+            }
+            None => descriptors::memory_file(name),
+        };
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build();
         Ok(Self {
             engine: limits::engine()?,
             runtime: runtime.map_err(doing("setting up the runtime"))?,
-            stdin: descriptors::memory_file(c"stdin").map_err(doing("making standard input"))?,
-            stdout: descriptors::memory_file(c"stdout").map_err(doing("making standard output"))?,
+            stdin: stream(c"stdin").map_err(doing("making standard input"))?,
+            stdout: stream(c"stdout").map_err(doing("making standard output"))?,
+            counted: on_disk.is_some(),
             secrets: Arena::global()?.kind().to_string(),
         })
     }
 }
 
 fn read_job(source: &mut File, scratch: Option<&Path>) -> Result<EngineJob, EngineError> {
-    let bytes = read_message(source, MAX_JOB).map_err(doing("reading the job"))?;
-    let job: EngineJob =
-        canonical::from_slice(&bytes, MAX_JOB).map_err(|_| EngineError::Protocol("not a job of this version"))?;
-    if job.version != 1 || job.spec.version != 1 {
-        return Err(EngineError::Protocol("not a job of this version"));
-    }
+    let job = EngineJob::read(source).map_err(|_| EngineError::Protocol("not a job of this version"))?;
     if job.scratch.as_deref().map(Path::new) != scratch {
         return Err(EngineError::Protocol("the scratch is not the one the launcher made"));
     }
@@ -143,6 +155,8 @@ struct Attempt<'a> {
     events: Events,
     payload: File,
     scratch: Option<&'a Path>,
+    /// Whether the scratch has no limit of its own.
+    counted: bool,
     finished: Finished,
 }
 
@@ -268,6 +282,7 @@ impl Attempt<'_> {
             limits: &self.job.spec.limits,
             manifest,
             scratch: self.scratch,
+            usage: self.scratch.filter(|_| self.counted).map(|s| Usage::of(s, self.job.spec.limits.scratch_bytes)),
             stdin: Stdin::new(stdin),
             stdout: stdout.clone(),
             stderr: Capture::dropping(log.clone(), self.job.spec.limits.log_bytes),

@@ -21,6 +21,7 @@ mod job;
 pub mod limits;
 mod output;
 mod run;
+mod scratch;
 mod sleep;
 mod streams;
 

@@ -8,7 +8,7 @@ use decores_keys::payload::{SectionKind, StreamSealer, seal_single};
 use decores_types::bundle::{self, HexDigest, Item, MAX_FILES, Manifest, OutputManifest, RelPath};
 use decores_types::{Digest, Limits, Reason};
 use std::fs::{self, File};
-use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::io::{self, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
 /// The output, measured and ready to be sealed.
@@ -145,17 +145,4 @@ pub(crate) fn empty(scratch: &Path) -> io::Result<()> {
         if path.symlink_metadata()?.is_dir() { fs::remove_dir_all(path)? } else { fs::remove_file(path)? }
     }
     Ok(())
-}
-
-/// Reads a message of stated length.
-pub(crate) fn read_message(source: &mut impl Read, most: usize) -> io::Result<Vec<u8>> {
-    let mut length = [0; 4];
-    source.read_exact(&mut length)?;
-    let length = u32::from_be_bytes(length) as usize;
-    if length > most {
-        return Err(io::ErrorKind::InvalidData.into());
-    }
-    let mut message = vec![0; length];
-    source.read_exact(&mut message)?;
-    Ok(message)
 }

@@ -1,18 +1,21 @@
 //! Running the guest.
 #![expect(unsafe_code, reason = "loads code that the compile process made")]
 
-use crate::error::{EngineError, Stop};
+use crate::error::{EngineError, Stop, doing};
 use crate::input::{IN, OUT};
 use crate::limits::{self, Meter};
+use crate::scratch::{self, Stopped, Usage};
 use crate::sleep;
 use crate::streams::{Capture, Stdin};
 use decores_types::bundle::InputManifest;
 use decores_types::{Limits, Reason};
 use std::path::Path;
 use std::time::Duration;
-use wasmtime::{Engine, ExternType, Linker, Module, Store, Trap};
+use wasmtime::{AsContextMut, Caller, Engine, Extern, ExternType, Linker, Module, Store, Trap};
+use wasmtime_wasi::p1::wasi_snapshot_preview1::WasiSnapshotPreview1 as _;
 use wasmtime_wasi::p1::{self, WasiP1Ctx};
 use wasmtime_wasi::{FsPerms, I32Exit, WasiCtxBuilder};
+use wiggle::GuestMemory;
 
 /// The name a guest finds in its first argument.
 const ARGV0: &str = "program";
@@ -24,6 +27,8 @@ pub(crate) struct Guest<'a> {
     pub(crate) limits: &'a Limits,
     pub(crate) manifest: &'a InputManifest,
     pub(crate) scratch: Option<&'a Path>,
+    /// Counts what the scratch takes, where nothing else does.
+    pub(crate) usage: Option<Usage>,
     pub(crate) stdin: Stdin,
     pub(crate) stdout: Capture,
     pub(crate) stderr: Capture,
@@ -37,9 +42,22 @@ pub(crate) struct Ran {
     pub(crate) memory_bytes: u64,
 }
 
-struct State {
-    wasi: WasiP1Ctx,
+/// What the calls of one guest work on.
+pub(crate) struct State {
+    pub(crate) wasi: WasiP1Ctx,
     meter: Meter,
+    pub(crate) usage: Option<Usage>,
+}
+
+/// What the library looks at in each call: the guest's memory, and its state.
+pub(crate) fn parts<'a>(caller: &'a mut Caller<'_, State>) -> wasmtime::Result<(GuestMemory<'a>, &'a mut State)> {
+    let fuel = caller.as_context_mut().hostcall_fuel();
+    let Some(Extern::Memory(memory)) = caller.get_export("memory") else {
+        return Err(wasmtime::Error::msg("the program exports no memory"));
+    };
+    let (bytes, state) = memory.data_and_store_mut(caller);
+    state.wasi.set_hostcall_fuel(fuel);
+    Ok((GuestMemory::Unshared(bytes), state))
 }
 
 /// Loads what the compile process made.
@@ -54,16 +72,25 @@ pub(crate) fn load(engine: &Engine, code: Vec<u8>) -> Result<Module, Stop> {
 
 impl Guest<'_> {
     /// Runs it to its end or to a limit.
-    pub(crate) fn run(self, module: &Module) -> Result<Ran, Stop> {
+    pub(crate) fn run(mut self, module: &Module) -> Result<Ran, Stop> {
         let mut linker: Linker<State> = Linker::new(self.engine);
         p1::add_to_linker_async(&mut linker, |state| &mut state.wasi).map_err(|e| EngineError::Wasm(e.to_string()))?;
-        let state = State { wasi: self.wasi()?, meter: Meter::new(self.limits.memory_bytes) };
+        let usage = self.usage.take();
+        let state = State { wasi: self.wasi()?, meter: Meter::new(self.limits.memory_bytes), usage };
         let mut store = Store::new(self.engine, state);
         store.limiter(|state| &mut state.meter);
         store.set_epoch_deadline(1);
         // At each tick the guest yields, so that the time limit is looked at.
         store.epoch_deadline_async_yield_and_update(1);
-        sleep::replace(&mut linker, &mut store)?;
+        sleep::replace(&mut linker)?;
+        if let Some(usage) = &mut store.data_mut().usage {
+            // The input alone may be too much.
+            usage.charge(0);
+            scratch::charge_calls(&mut linker)?;
+        }
+        if let Some(stop) = stop_of(&mut store) {
+            return Err(stop);
+        }
         check_command(module, &linker, &mut store)?;
         let start = limits::now();
         let wall = Duration::from_millis(self.limits.wall_ms);
@@ -76,10 +103,12 @@ impl Guest<'_> {
             .await
         });
         let wall_ms = limits::since(start);
+        let stop = stop_of(&mut store);
         let meter = &store.data().meter;
-        let end = match called {
-            Err(_) => Err(Stop::job(Reason::LimitTime, "the program ran longer than its limit")),
-            Ok(result) => ending(result, &self.stdout, meter),
+        let end = match (stop, called) {
+            (Some(stop), _) => Err(stop),
+            (None, Err(_)) => Err(Stop::job(Reason::LimitTime, "the program ran longer than its limit")),
+            (None, Ok(result)) => ending(result, &self.stdout, meter),
         };
         Ok(Ran { end, wall_ms, memory_bytes: meter.peak })
     }
@@ -102,6 +131,14 @@ impl Guest<'_> {
             builder.preopened_dir(scratch.join(OUT), "/out", FsPerms::ReadWrite).map_err(wasm)?;
         }
         Ok(builder.build_p1())
+    }
+}
+
+/// What the scratch has to say about the end.
+fn stop_of(store: &mut Store<State>) -> Option<Stop> {
+    match store.data_mut().usage.as_mut()?.stopped.take()? {
+        Stopped::Full => Some(Stop::job(Reason::LimitScratch, "the program wrote more to its files than its limit")),
+        Stopped::Failed(e) => Some(doing("counting the scratch")(e).into()),
     }
 }
 

@@ -4,8 +4,10 @@
 //! time limit could end it. Here that one case waits in the runtime; all others go to the library.
 
 use crate::error::EngineError;
+use crate::run::{State, parts};
 use std::time::Duration;
-use wasmtime::{Caller, Extern, Func, Linker, Memory, Store, Val};
+use wasmtime::{Caller, Extern, Linker, Memory};
+use wasmtime_wasi::p1::wasi_snapshot_preview1 as library;
 
 const MODULE: &str = "wasi_snapshot_preview1";
 const NAME: &str = "poll_oneoff";
@@ -17,22 +19,18 @@ const KIND_CLOCK: u8 = 0;
 const FLAG_ABSOLUTE: u8 = 1;
 
 /// Puts our `poll_oneoff` before the library's.
-pub(crate) fn replace<T: Send + 'static>(linker: &mut Linker<T>, store: &mut Store<T>) -> Result<(), EngineError> {
-    let wasm = |e: wasmtime::Error| EngineError::Wasm(e.to_string());
-    let library = linker.get(&mut *store, MODULE, NAME).map_err(wasm)?;
-    let library = library.into_func().ok_or_else(|| EngineError::Wasm("poll_oneoff is no function".to_owned()))?;
+pub(crate) fn replace(linker: &mut Linker<State>) -> Result<(), EngineError> {
     linker.allow_shadowing(true);
     linker
-        .func_wrap_async(MODULE, NAME, move |caller, arguments| Box::new(poll(caller, arguments, library)))
-        .map_err(wasm)?;
+        .func_wrap_async(MODULE, NAME, move |caller, arguments| Box::new(poll(caller, arguments)))
+        .map_err(|e| EngineError::Wasm(e.to_string()))?;
     linker.allow_shadowing(false);
     Ok(())
 }
 
-async fn poll<T: Send + 'static>(
-    mut caller: Caller<'_, T>,
+async fn poll(
+    mut caller: Caller<'_, State>,
     (subscriptions, events, count, done): (i32, i32, i32, i32),
-    library: Func,
 ) -> wasmtime::Result<i32> {
     if count == 1
         && let Some(Extern::Memory(memory)) = caller.get_export("memory")
@@ -47,13 +45,8 @@ async fn poll<T: Send + 'static>(
         memory.write(&mut caller, address(done), &1_u32.to_le_bytes())?;
         return Ok(0);
     }
-    let arguments = [subscriptions, events, count, done].map(Val::I32);
-    let mut result = [Val::I32(0)];
-    library.call_async(&mut caller, &arguments, &mut result).await?;
-    match result {
-        [Val::I32(errno)] => Ok(errno),
-        _ => Err(wasmtime::Error::msg("poll_oneoff gave no number")),
-    }
+    let (mut memory, state) = parts(&mut caller)?;
+    library::poll_oneoff(&mut state.wasi, &mut memory, subscriptions, events, count, done).await
 }
 
 /// User data and span of a subscription that only waits for a span of time.

@@ -11,6 +11,8 @@ mod connection;
 mod dangerous;
 mod error;
 pub mod files;
+#[doc(hidden)]
+pub mod fuzzing;
 mod home;
 pub mod input;
 mod log;

@@ -17,6 +17,7 @@ pub const ALL: &[Case] = &[
     ("exit code 3 is kept, with output", exit_code),
     ("random bytes and clocks", random_and_clocks),
     ("a short sleep is slept", short_sleep),
+    ("of two sleeps the shorter one ends", two_sleeps),
     ("files go in and out", files),
     ("standard error is sealed as logs", logs),
     ("logs are cut at their limit", logs_cut),
@@ -160,6 +161,25 @@ fn logs_cut(node: &Node) {
     let outcome = node.run(Order::new(command("", "(call $put (i32.const 2) (i32.const 65536) (i32.const 65536))")));
     assert_eq!(outcome.reason(), Reason::Completed);
     assert_eq!(outcome.logs.unwrap().len(), 4096);
+}
+
+fn two_sleeps(node: &Node) {
+    // One of 50 milliseconds, and one of an hour.
+    let program = command(
+        "",
+        "(i64.store (i32.const 1024) (i64.const 77))
+         (i32.store (i32.const 1040) (i32.const 1))
+         (i64.store (i32.const 1048) (i64.const 50000000))
+         (i64.store (i32.const 1072) (i64.const 78))
+         (i32.store (i32.const 1088) (i32.const 1))
+         (i64.store (i32.const 1096) (i64.const 3600000000000))
+         (call $must (call $poll (i32.const 1024) (i32.const 2048) (i32.const 2) (i32.const 16)))
+         (call $put (i32.const 1) (i32.const 2048) (i32.const 8))
+         (call $put (i32.const 1) (i32.const 16) (i32.const 4))",
+    );
+    let outcome = node.run(Order::new(program));
+    assert_eq!(outcome.reason(), Reason::Completed, "{:?}", outcome.logs);
+    assert_eq!(outcome.stdout(), [77, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0]);
 }
 
 fn short_sleep(node: &Node) {

@@ -14,6 +14,7 @@
 mod cases;
 mod hostile;
 mod node;
+mod on_disk;
 mod programs;
 
 use node::Node;
@@ -25,7 +26,9 @@ fn main() {
     let node = Node::start();
     let only = std::env::args().nth(1).filter(|a| !a.starts_with('-')).unwrap_or_default();
     let mut count = 0;
-    for (name, case) in cases::ALL.iter().chain(hostile::ALL).filter(|(name, _)| name.contains(&only)) {
+    for (name, case) in
+        cases::ALL.iter().chain(hostile::ALL).chain(on_disk::ALL).filter(|(name, _)| name.contains(&only))
+    {
         println!("test {name} ...");
         case(&node);
         count += 1;

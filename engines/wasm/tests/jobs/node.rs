@@ -114,6 +114,7 @@ impl Node {
             owner: true,
             engines: vec![(EngineKind::Wasm, PathBuf::from(env!("CARGO_BIN_EXE_decores-engine-wasm")))],
             jails: folder.path().join("jails"),
+            scratch: folder.path().join("scratch"),
             first_uid: config.first_uid,
             slots: 2,
             max_limits: config.max_limits,
@@ -126,6 +127,11 @@ impl Node {
             println!("not root: users of their own and control groups are not asserted");
         }
         Self { launcher, host, config, folder }
+    }
+
+    /// Where encrypted scratches lie.
+    pub fn scratch(&self) -> PathBuf {
+        self.folder.path().join("scratch")
     }
 
     pub fn run(&self, order: Order) -> Outcome {

@@ -14,7 +14,9 @@
 
 use decores_launcher::{EngineDescriptors, LaunchError, Launched, Launcher, LauncherConfig, LauncherHandle, Leftovers};
 use decores_sandbox::protocol::Exit;
-use decores_sandbox::{HostCapabilities, IsolationPlan, Namespace, SandboxConfig, UserPlan, plan::CgroupPlan};
+use decores_sandbox::{
+    HostCapabilities, IsolationPlan, Namespace, SandboxConfig, ScratchPlan, UserPlan, plan::CgroupPlan,
+};
 use decores_types::job::EngineKind;
 use decores_types::{Attempt, JobId, Limits, Protection};
 use std::collections::BTreeMap;
@@ -24,6 +26,8 @@ use std::os::fd::FromRawFd;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
+mod leftovers;
+
 fn main() {
     if std::env::args().next().as_deref() == Some("/engine") {
         return engine();
@@ -32,6 +36,7 @@ fn main() {
     match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
         ["doomed", folder] => return doomed(Path::new(folder)),
         ["unstartable", folder] => return unstartable(Path::new(folder)),
+        ["squat", process] => return leftovers::squat(process),
         ["successor", folder, job] => return successor(Path::new(folder), JobId::parse(job).unwrap()),
         _ => {}
     }
@@ -55,6 +60,14 @@ fn main() {
         ("a node that dies leaves nothing", node_killed),
         ("a user with leftovers is not given out", blocked_user),
         ("a launch that fails late leaves nothing", fails_late),
+        ("an encrypted scratch shows nothing of what is in it", leftovers::encrypted),
+        ("an engine ends with the server of its scratch", leftovers::server_killed),
+        ("a scratch far beyond its limit ends its engine", leftovers::overfilled),
+        ("a mount that is held is told until it is let go", leftovers::held_mount),
+        ("files that cannot be removed are told until they can", leftovers::immutable),
+        ("what another launcher left elsewhere is found", leftovers::elsewhere),
+        ("memory exhaustion ends engines first", leftovers::memory_exhaustion),
+        ("only what has ended is removed", leftovers::remove_live),
         ("a launcher that dies takes its engines along, and its successor cleans up", launcher_killed),
     ];
     for (name, case) in cases {
@@ -79,6 +92,7 @@ impl World {
             owner: true,
             engines: vec![(EngineKind::Wasm, engine.to_owned())],
             jails: folder.join("jails"),
+            scratch: folder.join("scratch"),
             first_uid: SandboxConfig::default().first_uid + 100,
             slots: 2,
             max_limits: SandboxConfig::default().max_limits,
@@ -106,8 +120,8 @@ impl World {
                 tasks: 8,
             }),
             limits: Limits::default(),
+            scratch: ScratchPlan::Tmpfs { noswap: self.host.tmpfs_noswap },
             scratch_bytes: 4 << 20,
-            scratch_noswap: self.host.tmpfs_noswap,
             swap: self.host.swap,
             compile_address_space: 1 << 30,
             deadline_ms: 20_000,
@@ -117,6 +131,10 @@ impl World {
 
     fn jail(&self, plan: &IsolationPlan) -> PathBuf {
         self.config.jails.join(format!("{}-{}", plan.job, plan.attempt))
+    }
+
+    fn ciphertext(&self, plan: &IsolationPlan) -> PathBuf {
+        self.config.scratch.join(format!("{}-{}", plan.job, plan.attempt))
     }
 
     fn has(&self, kind: Namespace) -> bool {
@@ -165,7 +183,10 @@ fn surroundings(world: &World) {
     is("environment", "");
     is("no-new-privileges", "1");
     is("capabilities", "0");
-    is("core", "0");
+    is("core", "1");
+    is("dumped", "false");
+    is("syslog", "false");
+
     is("umask", "77");
     is("leader", "true");
     if world.host.own_users {
@@ -194,6 +215,7 @@ fn surroundings(world: &World) {
     is("write-root", "false");
     is("write-library", "false");
     is("write-scratch", "true");
+    is("writable", "/scratch");
     is("passwd", "false");
     is("scratch-full", "true");
     is("mount", "false");
@@ -341,16 +363,21 @@ fn doomed(folder: &Path) {
 
 /// The launcher itself is killed: the kernel ends its engines. Its control groups stay.
 fn launcher_killed(world: &World) {
-    let plan = world.plan(1);
+    let mut ended = world.launcher.ended();
+    assert!(!*ended.borrow_and_update());
+    let plan = if world.host.encrypted_scratch { leftovers::encrypted_plan(world, 1) } else { world.plan(1) };
     let (launched, mut events) = world.start_job(&plan, "hang").unwrap();
-    let status = fs::read_to_string(format!("/proc/{}/status", launched.pid)).unwrap();
-    let parent = status.lines().find_map(|l| l.strip_prefix("PPid:")).unwrap().trim().parse().unwrap();
+    let parent = leftovers::parent_of(launched.pid);
     // SAFETY: the process is the launcher that this test started.
     assert_eq!(unsafe { libc::kill(parent, libc::SIGKILL) }, 0);
     events.read_to_string(&mut String::new()).unwrap();
     assert!(launched.exit.blocking_recv().is_err(), "nobody can tell how it ended");
     assert!(matches!(world.launcher.probe(), Err(LaunchError::Ended | LaunchError::Socket(_))));
+    while !*ended.borrow_and_update() {
+        std::thread::yield_now();
+    }
     assert!(world.jail(&plan).exists(), "nobody was there to remove it");
+    assert_eq!(world.ciphertext(&plan).exists(), world.host.encrypted_scratch);
     let folder = world.config.jails.parent().unwrap().to_str().unwrap();
     run_again(&["successor", folder, &plan.job.to_string()]);
 }
@@ -358,8 +385,12 @@ fn launcher_killed(world: &World) {
 /// The next launcher of that node.
 fn successor(folder: &Path, job: JobId) {
     let world = World::start_in(folder, &std::env::current_exe().unwrap());
+    let mut plan = world.plan(1);
+    plan.job = job;
+    assert_eq!(world.launcher.remove(&plan).unwrap(), Leftovers::default());
     assert_eq!(world.launcher.inspect(job, Attempt(1)).unwrap(), Leftovers::default());
     assert_eq!(fs::read_dir(&world.config.jails).unwrap().count(), 0);
+    assert_eq!(fs::read_dir(&world.config.scratch).into_iter().flatten().count(), 0);
 }
 
 fn blocked_user(world: &World) {
@@ -399,7 +430,7 @@ fn unstartable(folder: &Path) {
     for _ in 0..2 {
         let plan = world.plan(0);
         match world.start_job(&plan, "exit") {
-            Err(LaunchError::Failed(why)) => assert!(why.starts_with("starting the engine"), "{why}"),
+            Err(LaunchError::Failed(why)) => assert!(why.starts_with("starting the program"), "{why}"),
             other => panic!("{other:?}"),
         }
         world.assert_nothing_left(&plan);
@@ -426,6 +457,8 @@ fn engine() {
     match command.as_str() {
         "report" => report(&mut events, &open.join(" ")),
         "exit" => std::process::exit(7),
+        "store" => store(&mut events, 1),
+        "overfill" => store(&mut events, 8),
         "memory" => {
             let mut all = Vec::new();
             loop {
@@ -451,6 +484,55 @@ fn engine() {
             // SAFETY: waits for a signal.
             unsafe { libc::pause() };
         },
+    }
+}
+
+/// Whether a process of the engine's that aborts leaves its memory anywhere.
+fn dumps() -> bool {
+    let mut status = 0;
+    // SAFETY: the child only ends; the parent waits for it.
+    unsafe {
+        match libc::fork() {
+            0 => {
+                libc::chdir(c"/scratch".as_ptr());
+                libc::abort()
+            }
+            child => assert_eq!(libc::waitpid(child, &raw mut status, 0), child),
+        }
+    }
+    assert!(libc::WIFSIGNALED(status));
+    let left = fs::read_dir("/scratch").into_iter().flatten().count();
+    libc::WCOREDUMP(status) || left > 0
+}
+
+/// Folders, three levels deep, that a file can be made in.
+fn probe_writable(folder: &Path, depth: u32, found: &mut Vec<String>) {
+    if fs::write(folder.join("trial"), "").is_ok() {
+        fs::remove_file(folder.join("trial")).unwrap();
+        found.push(folder.to_str().unwrap().to_owned());
+    }
+    for entry in fs::read_dir(folder).into_iter().flatten().flatten().filter(|_| depth < 3) {
+        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            probe_writable(&entry.path(), depth + 1, found);
+        }
+    }
+}
+
+/// Writes files of 4 MiB each, says so and waits.
+fn store(events: &mut File, files: u32) {
+    let text = leftovers::SECRET.repeat((4 << 20) / leftovers::SECRET.len());
+    for number in 0..files {
+        let folder = Path::new("/scratch").join(format!("{}{number}", leftovers::SECRET));
+        fs::create_dir(&folder).unwrap();
+        let mut file = File::create(folder.join(leftovers::SECRET)).unwrap();
+        file.write_all(text.as_bytes()).unwrap();
+        file.sync_all().unwrap();
+        assert_eq!(fs::read_to_string(folder.join(leftovers::SECRET)).unwrap(), text);
+    }
+    writeln!(events, "stored").unwrap();
+    loop {
+        // SAFETY: waits for a signal.
+        unsafe { libc::pause() };
     }
 }
 
@@ -480,12 +562,22 @@ fn report(events: &mut File, descriptors: &str) {
         say("mount", &(libc::mount(c"x".as_ptr(), c"/scratch".as_ptr(), c"tmpfs".as_ptr(), 0, std::ptr::null()) == 0));
         say("signal-2", &(libc::kill(2, 0) == 0));
     }
+    say("dumped", &dumps());
+    say(
+        "syslog",
+        &["/dev/log", "/run/systemd/journal/socket"]
+            .iter()
+            .any(|path| std::os::unix::net::UnixDatagram::unbound().and_then(|socket| socket.connect(path)).is_ok()),
+    );
     say("host", &String::from_utf8_lossy(&host).trim_end_matches('\0'));
     say("network", &std::net::UdpSocket::bind("127.0.0.1:0").and_then(|s| s.send_to(b"x", "127.0.0.1:9")).is_ok());
     let mut root: Vec<String> =
         fs::read_dir("/").into_iter().flatten().flatten().map(|e| e.file_name().into_string().unwrap()).collect();
     root.sort();
     say("root", &root.join(" "));
+    let mut writable = Vec::new();
+    probe_writable(Path::new("/"), 0, &mut writable);
+    say("writable", &writable.join(" "));
     say("write-root", &fs::write("/x", b"x").is_ok());
     say("write-library", &fs::write("/usr/lib/decores-test", b"x").is_ok());
     say("write-scratch", &fs::write("/scratch/x", b"x").is_ok());
