@@ -31,6 +31,13 @@ impl FolderTiles {
         }
     }
 
+    fn write(&self, path: &Path, bytes: &[u8]) -> io::Result<()> {
+        if let Some(parent) = path.parent() {
+            durable::make_folders(&self.folder, parent)?;
+        }
+        durable::replace(&self.temporary(), path, bytes)
+    }
+
     fn temporary(&self) -> PathBuf {
         self.folder.join(".tmp")
     }
@@ -40,14 +47,17 @@ impl TileStore for FolderTiles {
     fn put(&self, path: &str, bytes: &[u8]) -> io::Result<()> {
         let path = self.path(path)?;
         match durable::read_if_there(&path)? {
-            Some(old) if old == bytes => return Ok(()),
-            Some(_) => return Err(io::Error::new(io::ErrorKind::AlreadyExists, "the tile exists with other content")),
-            None => {}
+            Some(old) if old == bytes => Ok(()),
+            Some(_) => Err(io::Error::new(io::ErrorKind::AlreadyExists, "the tile exists with other content")),
+            None => self.write(&path, bytes),
         }
-        if let Some(parent) = path.parent() {
-            durable::make_folders(&self.folder, parent)?;
+    }
+
+    fn replace(&self, path: &str, bytes: &[u8]) -> io::Result<()> {
+        if let Some((full, _)) = path.split_once(".p/") {
+            durable::remove_if_there(&self.path(full)?)?;
         }
-        durable::replace(&self.temporary(), &path, bytes)
+        self.write(&self.path(path)?, bytes)
     }
 
     fn get(&self, path: &str) -> io::Result<Option<Vec<u8>>> {

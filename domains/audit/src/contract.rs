@@ -136,6 +136,12 @@ pub fn check_tiles(tiles: &dyn TileStore) {
     assert_eq!(tiles.get("tile/0/000").expect("reads").as_deref(), Some(b"full".as_slice()));
     tiles.put("tile/entries/x001/x234/067", b"bundle").expect("writes");
     assert!(tiles.get("tile/entries/x001/x234/067").expect("reads").is_some());
+    tiles.replace("tile/entries/x001/x234/067.p/1", b"whole").expect("writes a partial one anew");
+    let read = |path: &str| tiles.get(path).expect("reads");
+    assert_eq!(read("tile/entries/x001/x234/067.p/1").as_deref(), Some(b"whole".as_slice()));
+    assert_eq!(read("tile/entries/x001/x234/067"), None, "the full one is gone");
+    tiles.replace("tile/0/000", b"other").expect("writes a full one anew");
+    assert_eq!(read("tile/0/000").as_deref(), Some(b"other".as_slice()));
     tiles.put_checkpoint(b"one").expect("writes");
     tiles.put_checkpoint(b"two").expect("replaces");
     assert_eq!(tiles.checkpoint().expect("reads").as_deref(), Some(b"two".as_slice()));

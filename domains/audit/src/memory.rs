@@ -126,6 +126,15 @@ impl TileStore for MemoryTiles {
         }
     }
 
+    fn replace(&self, path: &str, bytes: &[u8]) -> io::Result<()> {
+        let mut tiles = self.lock();
+        if let Some((full, _)) = path.split_once(".p/") {
+            tiles.remove(full);
+        }
+        tiles.insert(path.to_owned(), bytes.to_vec());
+        Ok(())
+    }
+
     fn get(&self, path: &str) -> io::Result<Option<Vec<u8>>> {
         Ok(self.lock().get(path).cloned())
     }

@@ -152,6 +152,9 @@ pub trait TileStore: Send + Sync {
     /// Writes a tile durably. A full tile never changes; a partial one is another path.
     fn put(&self, path: &str, bytes: &[u8]) -> std::io::Result<()>;
 
+    /// Writes a tile that was found missing or damaged. Of a partial one the full form goes: it is made anew.
+    fn replace(&self, path: &str, bytes: &[u8]) -> std::io::Result<()>;
+
     /// Reads a tile.
     fn get(&self, path: &str) -> std::io::Result<Option<Vec<u8>>>;
 

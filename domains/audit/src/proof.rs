@@ -5,7 +5,7 @@ use crate::tree::{Fetch, Head, TreeError, with_hashes};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use decores_types::Digest;
-use tlog_tiles::tlog::{self, Hash};
+use tlog_tiles::tlog::{self, Hash, HashReader as _};
 
 const HEADER: &str = "c2sp.org/tlog-proof@v1";
 /// Longest inclusion path that is read.
@@ -60,7 +60,14 @@ impl InclusionProof {
         if index >= head.size {
             return Err(TreeError::Beyond { size: head.size, asked: index });
         }
-        let path = with_hashes(fetch, head, |reader| tlog::prove_record(head.size, index, reader))?;
+        let path = with_hashes(fetch, head, |reader| {
+            let path = tlog::prove_record(head.size, index, reader)?;
+            // The reader does not check every tile against the root, so what came of them is checked.
+            let leaf = tlog::stored_hash_index(0, index);
+            let leaf = reader.read_hashes(&[leaf])?.pop().ok_or(tlog::Error::IndexesNotInTree)?;
+            tlog::check_record(&path, head.size, root(head), index, leaf)?;
+            Ok(path)
+        })?;
         Ok(Self { index, path: digests(path), checkpoint: note })
     }
 
@@ -108,7 +115,7 @@ impl InclusionProof {
     /// If the checkpoint or the path is refused.
     pub fn verify(&self, entry: &[u8], key: &LogKey) -> Result<Checkpoint, ProofError> {
         let checkpoint = Checkpoint::open_strict(&self.checkpoint, key).map_err(ProofError::Checkpoint)?;
-        let (path, root) = (hashes(&self.path), Hash(*checkpoint.root.as_bytes()));
+        let (path, root) = (hashes(&self.path), root(checkpoint.head()));
         tlog::check_record(&path, checkpoint.size, root, self.index, tlog::record_hash(entry))
             .map_err(|_| ProofError::Path { index: self.index, size: checkpoint.size })?;
         Ok(checkpoint)
@@ -126,7 +133,12 @@ pub fn prove_consistency(fetch: &Fetch<'_>, head: Head, old: u64) -> Result<Vec<
     if old == 0 {
         return Ok(Vec::new());
     }
-    with_hashes(fetch, head, |reader| tlog::prove_tree(head.size, old, reader)).map(digests)
+    let proof = with_hashes(fetch, head, |reader| {
+        let proof = tlog::prove_tree(head.size, old, reader)?;
+        tlog::check_tree(&proof, head.size, root(head), old, tlog::tree_hash(old, reader)?)?;
+        Ok(proof)
+    });
+    proof.map(digests)
 }
 
 /// Checks that the tree `new` continues the tree `old`.
@@ -138,11 +150,14 @@ pub fn check_consistency(proof: &[Digest], old: Head, new: Head) -> Result<(), P
     if old.size == 0 {
         return if proof.is_empty() && old == Head::EMPTY { Ok(()) } else { Err(refused) };
     }
-    let (old_root, new_root) = (Hash(*old.root.as_bytes()), Hash(*new.root.as_bytes()));
     if proof.len() > MAX_PATH {
         return Err(refused);
     }
-    tlog::check_tree(&hashes(proof), new.size, new_root, old.size, old_root).map_err(|_| refused)
+    tlog::check_tree(&hashes(proof), new.size, root(new), old.size, root(old)).map_err(|_| refused)
+}
+
+fn root(head: Head) -> Hash {
+    Hash(*head.root.as_bytes())
 }
 
 fn parse_hash(line: &str) -> Option<Digest> {

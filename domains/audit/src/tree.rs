@@ -68,6 +68,9 @@ pub enum TreeError {
     /// A tile that must exist does not.
     #[error("tile `{0}` is missing")]
     Missing(String),
+    /// A tile that is not the one that was signed.
+    #[error("tile `{0}` is damaged")]
+    Damaged(String),
     /// Tiles and root do not fit each other.
     #[error("the tiles do not fit the root of the tree with {size} entries: {why}")]
     Inconsistent {
@@ -120,6 +123,19 @@ pub(crate) fn fetch_tile(fetch: &Fetch<'_>, path: &str) -> Result<Vec<u8>, TreeE
         None => None,
     }
     .ok_or_else(|| TreeError::Missing(path.to_owned()))
+}
+
+/// Where what is stored at `path`, or at the full form that replaced it, begins to differ from `expected`, in bytes;
+/// `None` where it does not.
+pub(crate) fn misfit(fetch: &Fetch<'_>, path: &str, expected: &[u8]) -> Result<Option<usize>, TreeError> {
+    let read = |path: &str| fetch(path).map_err(|source| TreeError::Read { path: path.to_owned(), source });
+    let (found, whole) = match (read(path)?, path.split_once(".p/")) {
+        (None, Some((full, _))) => (read(full)?.unwrap_or_default(), false),
+        (found, _) => (found.unwrap_or_default(), true),
+    };
+    let same = found.iter().zip(expected).take_while(|(a, b)| a == b).count();
+    let fits = same == expected.len() && (!whole || found.len() == same);
+    Ok((!fits).then_some(same))
 }
 
 /// Splits an entry bundle of `width` entries; `None` if it is not exactly that.
@@ -178,6 +194,9 @@ pub fn grow(fetch: &Fetch<'_>, head: Head, entries: &[Vec<u8>]) -> Result<Growth
 }
 
 /// Runs `read` over hashes that are checked against the head. The tree must not be empty.
+///
+/// Not checked by the library: a full tile, when two of the root's subtrees lie in one tile. Whoever reads other hashes
+/// than the right edge's checks what comes of them.
 pub(crate) fn with_hashes<T>(
     fetch: &Fetch<'_>,
     head: Head,
@@ -209,7 +228,7 @@ fn inconsistent(size: u64) -> impl Fn(tlog::Error) -> TreeError {
     move |e| TreeError::Inconsistent { size, why: e.to_string() }
 }
 
-fn join_bundle(entries: &[Vec<u8>]) -> Vec<u8> {
+pub(crate) fn join_bundle(entries: &[Vec<u8>]) -> Vec<u8> {
     let mut bytes = Vec::new();
     for entry in entries {
         bytes.extend_from_slice(&(entry.len() as u16).to_be_bytes());
@@ -229,9 +248,39 @@ fn bundle_path(number: u64, width: u64) -> String {
     tile.path().replacen("tile/8/data/", "tile/entries/", 1)
 }
 
-/// The path of a hash tile at `level` with `width` hashes.
-pub(crate) fn hash_tile_path(level: u8, number: u64, width: u64) -> String {
-    tile_path(&Tile::new(HEIGHT, level.min(6), number, width.clamp(1, TILE_WIDTH) as u32, false))
+/// Where a tile of hashes stands in the tree.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Place {
+    pub(crate) level: u8,
+    pub(crate) number: u64,
+    pub(crate) width: u64,
+}
+
+impl Place {
+    pub(crate) fn path(self) -> String {
+        // A tree of at most 2^53 entries has levels 0 to 6.
+        let width = self.width.clamp(1, TILE_WIDTH) as u32;
+        tile_path(&Tile::new(HEIGHT, self.level.min(6), self.number, width, false))
+    }
+
+    /// Index of the first entry under its hash `at`.
+    pub(crate) const fn entry(self, at: u64) -> u64 {
+        (self.number * TILE_WIDTH + at) << (HEIGHT * self.level)
+    }
+
+    /// Reads its hashes, whatever they are.
+    pub(crate) fn read(self, fetch: &Fetch<'_>) -> Result<Vec<Hash>, TreeError> {
+        let path = self.path();
+        let bytes = fetch_tile(fetch, &path)?;
+        let hashes: Vec<Hash> = bytes.as_chunks::<HASH_SIZE>().0.iter().copied().map(Hash).collect();
+        let whole = [self.width, TILE_WIDTH].map(|width| width as usize * HASH_SIZE).contains(&bytes.len());
+        if whole { Ok(hashes.into_iter().take(self.width as usize).collect()) } else { Err(TreeError::Damaged(path)) }
+    }
+}
+
+/// The bytes of a tile of hashes.
+pub(crate) fn join_hashes(hashes: &[Hash]) -> Vec<u8> {
+    hashes.iter().flat_map(|hash| hash.0).collect()
 }
 
 /// Hashes in memory.

@@ -5,10 +5,10 @@ mod common;
 
 use common::*;
 use decores_audit::check::{CheckError, check_log};
-use decores_audit::checkpoint::{Checkpoint, CheckpointError, LogSigner as _};
+use decores_audit::checkpoint::{Checkpoint, CheckpointError, LogSigner as _, MAX_CHECKPOINT, MAX_SIZE};
 use decores_audit::memory::{MemoryStore, MemoryTiles};
 use decores_audit::ports::{Store as _, TileStore};
-use decores_audit::proof::{InclusionProof, ProofError, check_consistency, prove_consistency};
+use decores_audit::proof::{InclusionProof, MAX_PROOF, ProofError, check_consistency, prove_consistency};
 use decores_audit::sequencer::SequencerError;
 use decores_audit::tree::{Head, TreeError, bundle_of, leaf_hash};
 use decores_types::Digest;
@@ -111,6 +111,33 @@ async fn a_witness_line_is_ignored_in_the_log_and_refused_in_a_receipt() {
 }
 
 #[tokio::test]
+async fn limits_of_checkpoints_and_proofs_hold_to_the_byte() {
+    let log = TestLog::new();
+    log.append(entries(0..5)).await;
+    let (key, mut note) = (log.key.key(), log.tiles.checkpoint().unwrap().unwrap());
+    assert!(key.to_string().contains(&format!("+{:08x}+", key.id())), "the id is that of its text");
+    let line = String::from_utf8(note.clone()).unwrap().lines().last().unwrap().replace(ORIGIN, "witness.example");
+    while note.len() < 2000 {
+        note.extend_from_slice(line.as_bytes());
+        note.push(b'\n');
+    }
+    Checkpoint::open(&note, key).unwrap();
+    let open = |bytes: usize| Checkpoint::open(&vec![b'a'; bytes], key);
+    assert!(matches!(open(16 * 1024), Err(CheckpointError::Note)));
+    assert!(matches!(open(16 * 1024 + 1), Err(CheckpointError::TooLarge(n)) if n == MAX_CHECKPOINT + 1));
+    let sized = |size| Checkpoint { size, ..head(&log) }.sign(&*log.key);
+    sized(MAX_SIZE).unwrap();
+    assert!(matches!(sized(MAX_SIZE + 1), Err(CheckpointError::Body)));
+
+    let proof = |hashes: usize| InclusionProof { path: vec![Digest::of(b"x"); hashes], ..log.prove(2) }.to_bytes();
+    InclusionProof::parse(&proof(64)).unwrap();
+    assert!(matches!(InclusionProof::parse(&proof(65)), Err(ProofError::Text("too many hashes"))));
+    let parse = |bytes: usize| InclusionProof::parse(&vec![b'a'; bytes]);
+    assert!(matches!(parse(16 * 1024 + 4096), Err(ProofError::Text("no checkpoint"))));
+    assert!(matches!(parse(MAX_PROOF + 1), Err(ProofError::Text("too long"))));
+}
+
+#[tokio::test]
 async fn a_log_is_taken_up_where_it_stood() {
     let log = TestLog::new();
     log.append(entries(0..300)).await;
@@ -198,6 +225,23 @@ async fn a_changed_tile_never_gives_a_proof_or_a_signature() {
         tiles.put_checkpoint(&note).unwrap();
         let broken = TestLog { store: log.store.clone(), tiles, key: log.key.clone() };
         assert!(matches!(broken.sequencer().await.map(|_| ()), Err(SequencerError::Tree(_))), "{path}");
+    }
+}
+
+/// The library's reader leaves a full tile unchecked when two of the root's subtrees lie in one tile.
+#[tokio::test]
+async fn a_changed_full_tile_never_gives_a_proof() {
+    let log = TestLog::new();
+    log.append(entries(0..300)).await;
+    let (tree, note) = (head(&log).head(), log.tiles.checkpoint().unwrap().unwrap());
+    for hash in [2, 3, 4, 255] {
+        let changed = ChangedTiles::of(&log, &PATHS);
+        changed.flip("tile/0/000", 32 * hash);
+        let fetch = |path: &str| changed.get(path);
+        let proof = InclusionProof::make(&fetch, tree, note.clone(), 3);
+        assert!(matches!(proof, Err(TreeError::Inconsistent { size: 300, .. })), "hash {hash}");
+        let proof = prove_consistency(&fetch, tree, 100);
+        assert!(matches!(proof, Err(TreeError::Inconsistent { size: 300, .. })), "hash {hash}");
     }
 }
 

@@ -29,8 +29,11 @@ pub(crate) use test::TestRandom;
 
 #[cfg(test)]
 mod test {
+    #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
+    use super::HpkeRandom;
     use decores_types::Random;
     use decores_types::digest::Digest;
+    use hpke::rand_core::TryRng as _;
     use std::sync::atomic::{AtomicU64, Ordering};
 
     /// The same bytes at every run, others for every name.
@@ -53,5 +56,15 @@ mod test {
                 part.copy_from_slice(digest.as_bytes().split_at(part.len()).0);
             }
         }
+    }
+
+    #[test]
+    fn words_are_the_sources_bytes() {
+        let random = TestRandom::new("words");
+        let drawn = |n: u64| Digest::of(format!("words {n}").as_bytes());
+        let small = HpkeRandom(&random).try_next_u32().unwrap();
+        assert_eq!(small.to_le_bytes(), drawn(0).as_bytes()[..4]);
+        let large = HpkeRandom(&random).try_next_u64().unwrap();
+        assert_eq!(large.to_le_bytes(), drawn(1).as_bytes()[..8]);
     }
 }

@@ -2,12 +2,13 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
 
+use decores_keys::private_key::{fits, next_key};
 use decores_keys::{
-    Ed25519Key, Ed25519Public, EpochKey, KeyStore, MemoryKeyStore, OfferKey, OfferTerms, Purpose, Requirements, RowKey,
-    XWingKey, verify_offer,
+    Ed25519Key, Ed25519Public, EpochKey, KeyStore, MemoryKeyStore, OfferKey, OfferTerms, Purpose, Recipient,
+    Requirements, RootSource, RowKey, XWingKey, verify_offer,
 };
 use decores_secrets::Secret;
-use decores_types::{ConsumerId, KeyId, Limits, Protection, Random, Timestamp, canonical};
+use decores_types::{Base64, ConsumerId, KeyId, Limits, Protection, Random, Timestamp, canonical};
 use serde_json::Value;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -122,4 +123,50 @@ fn an_offer_that_was_made_is_verified_and_its_key_opens() {
     let over = start.plus_ms(decores_keys::EPOCH_LIFE_MS);
     assert_eq!(variant(&OfferKey::make(&epoch, &terms, over, 1, &*random).unwrap_err()), "Epoch");
     assert!(!epoch.is_due(start) && epoch.is_due(start.plus_ms(decores_keys::EPOCH_ROTATION_MS)));
+}
+
+const NOW: Timestamp = Timestamp::from_ms(1_767_225_600_000);
+const STORED: [Purpose; 5] = [Purpose::Identity, Purpose::Log, Purpose::Ca, Purpose::Storage, Purpose::Index];
+
+#[test]
+fn a_private_key_is_refused_beside_what_is_said_of_another() {
+    let random = Counting(AtomicU8::new(1));
+    for purpose in STORED {
+        let [one, other] = [(); 2].map(|()| next_key(purpose, &[], NOW, &random).unwrap());
+        assert!(fits(&one.info, &one.private), "{purpose}");
+        assert!(!fits(&one.info, &Secret::from_slice(&[1; 31]).unwrap()), "{purpose}: a byte is missing");
+        let mut info = one.info.clone();
+        info.purpose = if purpose == Purpose::Storage { Purpose::Index } else { Purpose::Storage };
+        assert!(!fits(&info, &one.private), "{purpose}: of another purpose");
+        let mut info = one.info.clone();
+        info.public = if info.public.is_some() { None } else { Some(Base64(vec![4; 32])) };
+        assert!(!fits(&info, &one.private), "{purpose}: with a public key too many or too few");
+        if one.info.public.is_some() {
+            assert!(!fits(&one.info, &other.private), "{purpose}: of another key");
+            let mut info = one.info.clone();
+            info.id = other.info.id;
+            assert!(!fits(&info, &one.private), "{purpose}: under another id");
+        }
+    }
+}
+
+#[test]
+fn names_for_people_are_those_of_the_format() {
+    for purpose in [STORED.as_slice(), &[Purpose::Epoch, Purpose::Offer]].concat() {
+        assert_eq!(Value::String(purpose.to_string()), serde_json::to_value(purpose).unwrap());
+        let algorithm = purpose.algorithm();
+        assert_eq!(Value::String(algorithm.to_string()), serde_json::to_value(algorithm).unwrap());
+    }
+    for source in [RootSource::Passphrase, RootSource::Credential, RootSource::BesideData] {
+        assert_eq!(Value::String(source.to_string()), serde_json::to_value(source).unwrap());
+    }
+}
+
+#[test]
+fn an_output_key_is_a_recipient_of_epoch_one_and_refused_under_another_id() {
+    let key = XWingKey::from_seed(Secret::from_slice(&[3; 32]).unwrap(), 1).unwrap();
+    let mut output = key.recipient().to_output_key();
+    assert_eq!(Recipient::of_output_key(&output).as_ref(), Some(key.recipient()));
+    output.id = KeyId::of_public("x-wing", b"another");
+    assert_eq!(Recipient::of_output_key(&output), None);
 }

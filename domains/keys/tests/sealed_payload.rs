@@ -321,6 +321,8 @@ fn programs_are_not_sealed_alone_and_results_not_opened_as_jobs() {
         payload::seal_job(key.recipient(), &binding, 1, None, &CommitmentKey::from_bytes([1; 32]), &random).unwrap();
     let head = Head::read(&mut job.head.as_slice()).unwrap();
     assert_eq!(head.as_bytes().len(), Head::MAX_BYTES);
+    let commitment = head.open_job(&key, &binding).unwrap().commitment_key().unwrap();
+    assert_eq!(commitment.check(), CommitmentKey::from_bytes([1; 32]).check());
     assert!(matches!(head.open_single(SectionKind::Program, &key, &binding), Err(payload::OpenError::Kind)));
     let logs = payload::seal_single(SectionKind::Logs, key.recipient(), None, &binding, &random).unwrap();
     let head = Head::read(&mut logs.head.as_slice()).unwrap();
