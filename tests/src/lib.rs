@@ -13,6 +13,7 @@
     reason = "what fails here fails the test"
 )]
 
+pub mod campaign;
 pub mod cli;
 pub mod consumer;
 pub mod job;

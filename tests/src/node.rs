@@ -12,7 +12,7 @@ use decores_keys::Ed25519Public;
 use decores_types::canonical;
 use std::fs::{self, File};
 use std::net::SocketAddr;
-use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
+use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _, symlink};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -38,6 +38,14 @@ pub struct Settings {
     pub head_seconds: u32,
     /// For a body.
     pub body_seconds: u32,
+    /// Seconds a sealed output, sealed logs and a receipt are kept.
+    pub keep_seconds: [u32; 3],
+    /// Bytes of disk, bytes of memory and descriptors that stay free.
+    pub reserve: [u64; 3],
+    /// Descriptors that it may have at most.
+    pub open_files: Option<u32>,
+    /// Where its home lies, if not beside its outputs.
+    pub home: Option<PathBuf>,
 }
 
 impl Default for Settings {
@@ -50,24 +58,35 @@ impl Default for Settings {
             connections: 64,
             head_seconds: 10,
             body_seconds: 10,
+            keep_seconds: [604_800, 604_800, 31_536_000],
+            // Small enough for a home on a small disk.
+            reserve: [8 << 20, 64 << 20, 128],
+            open_files: None,
+            home: None,
         }
     }
 }
 
 impl Settings {
-    fn write(&self, path: &Path) {
+    /// Writes them as a configuration file; the first of the user ids that this node's jobs get.
+    pub(crate) fn write(&self, path: &Path) -> u32 {
         static NODES: AtomicU32 = AtomicU32::new(0);
         // Each node's jobs have users of their own, also beside the nodes of other test programs.
         let node = NODES.fetch_add(1, Ordering::Relaxed);
         let first_uid = 1 << 30 | (std::process::id() & 0xffff) << 12 | ((node * UIDS) & 0xfff);
-        let Self { slots, queue, offer_seconds, payload_bytes, connections, head_seconds, body_seconds } = self;
+        let Self { slots, queue, offer_seconds, payload_bytes, connections, head_seconds, body_seconds, .. } = self;
+        let ([keep_result, keep_logs, keep_receipt], [disk, memory, descriptors]) = (self.keep_seconds, self.reserve);
         let text = format!(
             "version = 1\n[node]\nlisten = \"127.0.0.1:0\"\n\
              [jobs]\nslots = {slots}\nqueue = {queue}\noffer_seconds = {offer_seconds}\nfirst_uid = {first_uid}\n\
+             keep_result_seconds = {keep_result}\nkeep_logs_seconds = {keep_logs}\n\
+             keep_receipt_seconds = {keep_receipt}\n\
+             [reserve]\ndisk_bytes = {disk}\ndisk_files = 64\nmemory_bytes = {memory}\ndescriptors = {descriptors}\n\
              [jobs.max]\npayload_bytes = {payload_bytes}\n\
              [api]\nconnections = {connections}\nhead_seconds = {head_seconds}\nbody_seconds = {body_seconds}\n"
         );
         fs::write(path, text).unwrap();
+        first_uid
     }
 }
 
@@ -78,6 +97,7 @@ pub struct Node {
     address: SocketAddr,
     statement: NodeStatement,
     operator: String,
+    open_files: Option<u32>,
 }
 
 impl Node {
@@ -92,18 +112,21 @@ impl Node {
         // Jobs' users must reach the jails inside.
         fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o711)).unwrap();
         let home = folder.path().join("home");
-        fs::DirBuilder::new().mode(0o700).create(&home).unwrap();
+        match &settings.home {
+            Some(elsewhere) => symlink(elsewhere, &home).unwrap(),
+            None => fs::DirBuilder::new().mode(0o700).create(&home).unwrap(),
+        }
         settings.write(&home.join("config.toml"));
-        let (child, login) = spawn(folder.path(), None);
+        let (child, login) = spawn(folder.path(), None, settings.open_files);
         let (address, operator) = read_login(&login);
         let operator = operator.expect("a first start shows an API key");
         let statement = statement(address);
-        Self { folder, child, address, statement, operator }
+        Self { folder, child, address, statement, operator, open_files: settings.open_files }
     }
 
     /// Starts it again on the same home and address.
     pub fn start_again(&mut self) {
-        let (child, login) = spawn(self.folder.path(), Some(self.address));
+        let (child, login) = spawn(self.folder.path(), Some(self.address), self.open_files);
         self.child = child;
         let (address, key) = read_login(&login);
         assert_eq!((address, key), (self.address, None), "a second start shows no API key");
@@ -117,6 +140,12 @@ impl Node {
         signal("TERM", self.pid());
         let child = &mut self.child;
         until("the node stops", 60, || child.try_wait().unwrap());
+    }
+
+    /// Waits until it has ended by itself; its exit code.
+    pub fn ended(&mut self) -> Option<i32> {
+        let child = &mut self.child;
+        until("the node ends", 60, || child.try_wait().unwrap()).code()
     }
 
     /// Ends it as a crash would.
@@ -199,16 +228,30 @@ impl Drop for Node {
 
 /// Sends a signal to one process.
 pub fn signal(name: &str, pid: u32) {
-    let sent = Command::new("kill").args([&format!("-{name}"), &pid.to_string()]).status().unwrap();
-    assert!(sent.success(), "kill -{name} {pid}");
+    assert!(signal_all(name, &[pid]), "kill -{name} {pid}");
+}
+
+/// Sends a signal to some processes, one right after the other; whether all of them were there.
+pub fn signal_all(name: &str, pids: &[u32]) -> bool {
+    let mut kill = Command::new("kill");
+    kill.arg(format!("-{name}")).args(pids.iter().map(u32::to_string)).stderr(Stdio::null());
+    kill.status().unwrap().success()
 }
 
 /// Starts the program and waits for the line that says how to log in.
-fn spawn(folder: &Path, listen: Option<SocketAddr>) -> (Child, String) {
+fn spawn(folder: &Path, listen: Option<SocketAddr>, open_files: Option<u32>) -> (Child, String) {
     let out = folder.join("stdout");
     let errors = File::options().create(true).append(true).open(folder.join("stderr")).unwrap();
-    let mut command = Command::new(program("decoresd"));
+    let node = program("decoresd");
     program("decores-engine-wasm");
+    let mut command = match open_files {
+        None => Command::new(node),
+        Some(limit) => {
+            let mut command = Command::new("prlimit");
+            command.arg(format!("--nofile={limit}:{limit}")).arg(node);
+            command
+        }
+    };
     command.arg("run").arg("--home").arg(folder.join("home"));
     command.args(listen.iter().flat_map(|address| ["--listen".to_owned(), address.to_string()]));
     command.stdin(Stdio::null()).stdout(File::create(&out).unwrap()).stderr(errors);
@@ -222,7 +265,7 @@ fn spawn(folder: &Path, listen: Option<SocketAddr>) -> (Child, String) {
     (child, login)
 }
 
-fn read_login(line: &str) -> (SocketAddr, Option<String>) {
+pub(crate) fn read_login(line: &str) -> (SocketAddr, Option<String>) {
     let words: Vec<&str> = line.split(' ').collect();
     let address = words[2].strip_prefix("https://").unwrap().parse().unwrap();
     let key = words.iter().position(|w| *w == "--api-key").map(|at| words[at + 1].to_owned());
@@ -230,12 +273,16 @@ fn read_login(line: &str) -> (SocketAddr, Option<String>) {
 }
 
 fn statement(address: SocketAddr) -> NodeStatement {
-    let answer = Transport::new(address, tls(None)).request("GET", paths::NODE, &[], b"");
+    try_statement(address).unwrap()
+}
+
+pub(crate) fn try_statement(address: SocketAddr) -> std::io::Result<NodeStatement> {
+    let answer = Transport::new(address, tls(None)).patient(10).try_request("GET", paths::NODE, &[], b"")?;
     let answer: NodeResponse = answer.json();
     let bytes = canonical::to_vec(&answer.envelope).unwrap();
     let envelope: decores_keys::Envelope = canonical::from_slice(&bytes, 1 << 16).unwrap();
     let statement: NodeStatement = canonical::from_slice(&envelope.payload.0, 1 << 16).unwrap();
     let identity = Ed25519Public::from_base64(&statement.identity_public).unwrap();
     envelope.verify(decores_api::node::NODE_STATEMENT_TYPE, &identity).unwrap();
-    statement
+    Ok(statement)
 }

@@ -21,6 +21,7 @@ pub type Line = StreamOwned<ClientConnection, TcpStream>;
 pub struct Transport {
     address: SocketAddr,
     tls: Arc<ClientConfig>,
+    silence: Duration,
 }
 
 /// An answer.
@@ -37,14 +38,20 @@ pub struct Response {
 impl Transport {
     /// A way to this address.
     pub const fn new(address: SocketAddr, tls: Arc<ClientConfig>) -> Self {
-        Self { address, tls }
+        Self { address, tls, silence: SILENCE }
+    }
+
+    /// The same way, where a silence of this many seconds is an error.
+    pub const fn patient(mut self, seconds: u64) -> Self {
+        self.silence = Duration::from_secs(seconds);
+        self
     }
 
     /// A connection, its handshake done.
     pub fn connect(&self) -> io::Result<Line> {
         let mut socket = TcpStream::connect(self.address)?;
-        socket.set_read_timeout(Some(SILENCE))?;
-        socket.set_write_timeout(Some(SILENCE))?;
+        socket.set_read_timeout(Some(self.silence))?;
+        socket.set_write_timeout(Some(self.silence))?;
         let name = ServerName::IpAddress(self.address.ip().into());
         let mut connection = ClientConnection::new(Arc::clone(&self.tls), name).map_err(io::Error::other)?;
         while connection.is_handshaking() {
@@ -55,11 +62,16 @@ impl Transport {
 
     /// One request on a connection of its own.
     pub fn request(&self, method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) -> Response {
-        let mut line = self.connect().unwrap();
+        self.try_request(method, path, headers, body).unwrap_or_else(|e| panic!("{method} {path}: {e}"))
+    }
+
+    /// The same, to a node that may be gone.
+    pub fn try_request(&self, method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) -> io::Result<Response> {
+        let mut line = self.connect()?;
         let head = head(method, path, headers, body.len());
         // A node that has heard enough answers before the body's end.
         let _ = line.write_all(head.as_bytes()).and_then(|()| line.write_all(body));
-        Response::read(&mut line).unwrap_or_else(|e| panic!("{method} {path}: {e}"))
+        Response::read(&mut line)
     }
 }
 

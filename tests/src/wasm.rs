@@ -95,6 +95,46 @@ pub fn nothing() -> Vec<u8> {
     command("")
 }
 
+/// Reads up to 64 KiB of standard input into its memory, sleeps, and writes them to standard output.
+pub fn patient(ms: u64) -> Vec<u8> {
+    sleeper(
+        ms,
+        "",
+        "(local.set $n (call $read (i32.const 0)))",
+        "(call $write (i32.const 1) (i32.const 65536) (local.get $n))",
+    )
+}
+
+/// Copies `/in/a` to `/out/c` on the scratch, and sleeps before it ends.
+pub fn patient_files(ms: u64) -> Vec<u8> {
+    let names = "(data (i32.const 1024) \"a\") (data (i32.const 1040) \"c\")";
+    let copy = "
+        (if (call $path_open (i32.const 3) (i32.const 0) (i32.const 1024) (i32.const 1) (i32.const 0)
+              (i64.const 2) (i64.const 0) (i32.const 0) (i32.const 16)) (then unreachable))
+        (if (call $path_open (i32.const 4) (i32.const 0) (i32.const 1040) (i32.const 1) (i32.const 1)
+              (i64.const 64) (i64.const 0) (i32.const 0) (i32.const 20)) (then unreachable))
+        (call $copy (i32.load (i32.const 16)) (i32.load (i32.const 20)))";
+    sleeper(ms, names, copy, "")
+}
+
+/// Does something, sleeps, and does something else.
+fn sleeper(ms: u64, data: &str, before: &str, after: &str) -> Vec<u8> {
+    // A subscription at 2048: the monotonic clock (1), a span in nanoseconds.
+    module(&format!(
+        r#"
+        (import "wasi_snapshot_preview1" "poll_oneoff" (func $poll (param i32 i32 i32 i32) (result i32)))
+        {PRELUDE} {data}
+        (func (export "_start")
+          (local $n i32)
+          {before}
+          (i32.store (i32.const 2064) (i32.const 1))
+          (i64.store (i32.const 2072) (i64.const {}))
+          (if (call $poll (i32.const 2048) (i32.const 2112) (i32.const 1) (i32.const 2160)) (then unreachable))
+          {after})"#,
+        ms * 1_000_000
+    ))
+}
+
 /// Reads standard input into its memory, then runs without end.
 pub fn holds_input() -> Vec<u8> {
     command("(drop (call $read (i32.const 0))) (loop $forever (br $forever))")
@@ -182,21 +222,25 @@ pub fn library() -> Vec<u8> {
 /// A valid command of this many functions. Each is small, and a hard nut: loops inside of loops, all of which
 /// carry all variables, so that a compiler must keep track of their product.
 pub fn takes_long_to_compile(functions: usize) -> Vec<u8> {
-    const NUTS: usize = 250;
+    hard_to_compile(functions, 250)
+}
+
+/// The same, with functions of this many loops: how hard they are grows with its square at least.
+pub fn hard_to_compile(functions: usize, loops: usize) -> Vec<u8> {
     const I64: u8 = 0x7e;
-    let mut body = [vec![1], leb(NUTS), vec![I64]].concat();
+    let mut body = [vec![1], leb(loops), vec![I64]].concat();
     // loop (without a result)
-    body.extend([0x03, 0x40].repeat(NUTS));
-    for at in 0..NUTS {
+    body.extend([0x03, 0x40].repeat(loops));
+    for at in 0..loops {
         // local.get, local.get, i64.rotl, i64.const 1, i64.add, local.set
-        let (own, next) = (leb(at), leb((at + 1) % NUTS));
+        let (own, next) = (leb(at), leb((at + 1) % loops));
         body.extend([&[0x20], own.as_slice(), &[0x20], &next, &[0x89, 0x42, 1, 0x7c, 0x21], &own].concat());
     }
-    for at in 0..NUTS {
+    for at in 0..loops {
         // local.get, i64.eqz, br_if 0, end
         body.extend([&[0x20], leb(at).as_slice(), &[0x50, 0x0d, 0, 0x0b]].concat());
     }
-    for at in 0..NUTS {
+    for at in 0..loops {
         // local.get, global.get, i64.add, global.set
         body.extend([&[0x20], leb(at).as_slice(), &[0x23, 0, 0x7c, 0x24, 0]].concat());
     }

@@ -23,7 +23,7 @@ use std::process::Command;
 
 /// A job that runs until it is stopped.
 fn endless() -> Limits {
-    Limits { wall_ms: 600_000, memory_bytes: 1 << 20, ..Limits::default() }
+    Limits { wall_ms: 600_000, memory_bytes: 1 << 20, scratch_bytes: 1 << 20, ..Limits::default() }
 }
 
 /// The processes of a node whose memory holds the secret.

@@ -65,6 +65,8 @@ actions! {
     ReadAlerts = "alerts-read",
     /// Acknowledge an alert.
     AcknowledgeAlert = "alerts-acknowledge",
+    /// Try unfinished wipes again.
+    MendWipes = "wipes-mend",
     /// List API keys.
     ReadApiKeys = "apikeys-read",
     /// Make an API key.

@@ -39,6 +39,7 @@ impl Role {
             | Action::ReadKeys
             | Action::ReadAlerts
             | Action::AcknowledgeAlert
+            | Action::MendWipes
             | Action::ReadApiKeys
             | Action::CreateApiKey
             | Action::RevokeApiKey => matches!(self, Self::Operator),

@@ -81,7 +81,9 @@ impl AlertKind {
             Self::EngineLost => "run `decores doctor`; if it repeats, the machine may be short of memory",
             Self::LogStalled => "check the disk's free space and the node's log; nothing is lost while it waits",
             Self::InsecureSetting => "remove the setting from the configuration and restart the node",
-            Self::NodeCrashed => "look for the cause in the machine's own log: a power cut, the out-of-memory killer, a fault",
+            Self::NodeCrashed => {
+                "look for the cause in the machine's own log: a power cut, the out-of-memory killer, a fault"
+            }
             Self::ClockChanged => "check the machine's time service; open offers were ended, and clients ask again",
             Self::NodeDegraded => "see `decores status` for the cause; the node goes on by itself when it is over",
         }

@@ -1,6 +1,6 @@
-//! Keys, API keys and alerts.
+//! Keys, API keys, alerts and unfinished wipes.
 
-use decores_types::{AlertId, ApiKeyId, ConsumerId, KeyId, Timestamp};
+use decores_types::{AlertId, ApiKeyId, Attempt, ConsumerId, JobId, KeyId, Timestamp};
 use serde::{Deserialize, Serialize};
 
 /// A key of the node's, without its secret.
@@ -92,4 +92,33 @@ pub struct Alert {
     /// When it was acknowledged.
     #[schema(value_type = String)]
     pub acknowledged: Option<Timestamp>,
+}
+
+/// What the wipe of an attempt left behind.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Leftover {
+    /// The job.
+    #[schema(value_type = String)]
+    pub job: JobId,
+    /// Its attempt.
+    #[schema(value_type = u32)]
+    pub attempt: Attempt,
+    /// The checks that did not pass: `processes`, `cgroup`, `mounts`, `scratch`, `sealed-input`, …
+    pub what: Vec<String>,
+    /// Why, as far as the node knows.
+    pub causes: Vec<String>,
+    /// Since when.
+    #[schema(value_type = String)]
+    pub since: Timestamp,
+}
+
+/// What came of trying unfinished wipes again.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Mended {
+    /// What is gone now, as it was before.
+    pub cleared: Vec<Leftover>,
+    /// What is still there.
+    pub left: Vec<Leftover>,
 }

@@ -1,5 +1,6 @@
 //! The node itself.
 
+use crate::admin::Leftover;
 use serde::{Deserialize, Serialize};
 
 /// The node's signed statement of who it is.
@@ -70,6 +71,10 @@ pub struct Status {
     pub log_size: u64,
     /// Alerts not acknowledged; only shown to operators.
     pub alerts: Option<u64>,
+    /// Why nothing new is taken, sorted: `clock`, `descriptors`, `disk`, `launcher`, `log`, `memory`, `places`, `store`.
+    pub degraded: Vec<String>,
+    /// What wipes left behind; only shown to operators.
+    pub leftovers: Option<Vec<Leftover>>,
     /// `insecure_…` settings in force.
     pub insecure: Vec<String>,
     /// Where the keystore's root lies.

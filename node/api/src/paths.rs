@@ -40,6 +40,8 @@ pub const KEYS: &str = "/v1/keys";
 pub const ALERTS: &str = "/v1/alerts";
 /// Acknowledges an alert.
 pub const ALERT_ACK: &str = "/v1/alerts/{alert}/ack";
+/// Tries unfinished wipes again.
+pub const MEND: &str = "/v1/mend";
 /// API keys.
 pub const API_KEYS: &str = "/v1/apikeys";
 /// One API key.

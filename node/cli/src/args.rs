@@ -2,7 +2,7 @@
 
 use crate::context::{Context, Globals};
 use crate::failure::{Exit, Failure};
-use crate::{alert, apikey, daemon, job, key, log, login, status, verify};
+use crate::{alert, apikey, daemon, doctor, job, key, log, login, status, verify};
 use clap::{Parser, Subcommand};
 
 /// Run programs on machines you do not own, and keep a receipt that anyone can check.
@@ -26,7 +26,7 @@ enum Command {
     Up(daemon::Up),
     /// Say what this machine can do, what it cannot, and what mends it
     #[command(after_help = "Example: decores doctor")]
-    Doctor(daemon::Doctor),
+    Doctor(doctor::Doctor),
     /// Look at a node's configuration
     Config {
         #[command(subcommand)]
@@ -107,6 +107,7 @@ mod tests {
         for line in [
             "decores up --listen 127.0.0.1:7443 --name attic",
             "decores --home /h doctor --json",
+            "decores doctor --mend",
             "decores config check node.toml",
             "decores login https://h:1 --identity key_00112233445566778899aabbccddeeff --api-key -",
             "decores status --json",

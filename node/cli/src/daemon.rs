@@ -1,4 +1,4 @@
-//! `up`, `doctor`, `config check`: the node's own program does the work.
+//! `up`, `config check`: the node's own program does the work.
 
 use crate::context::{CONFIG_ENV, Context};
 use crate::failure::{Exit, Failure};
@@ -25,13 +25,6 @@ pub(crate) struct Up {
     name: Option<String>,
 }
 
-#[derive(Debug, Args)]
-pub(crate) struct Doctor {
-    /// Configuration file
-    #[arg(long, env = CONFIG_ENV, value_name = "FILE")]
-    config: Option<PathBuf>,
-}
-
 #[derive(Debug, Subcommand)]
 pub(crate) enum ConfigCommand {
     /// Check a configuration file
@@ -53,14 +46,6 @@ impl Up {
     }
 }
 
-impl Doctor {
-    pub(crate) fn run(self, context: &Context) -> Result<Exit, Failure> {
-        let mut args = common("doctor", context, self.config);
-        args.extend(context.json.then(|| "--json".into()));
-        exec(args)
-    }
-}
-
 impl ConfigCommand {
     pub(crate) fn run(self, context: &Context) -> Result<Exit, Failure> {
         let Self::Check { file } = self;
@@ -69,8 +54,14 @@ impl ConfigCommand {
     }
 }
 
-fn common(command: &str, context: &Context, config: Option<PathBuf>) -> Vec<OsString> {
-    let mut args = vec![command.into(), "--home".into(), context.home.root().join("node").into_os_string()];
+/// The folder of a node of one's own.
+pub(crate) fn folder(context: &Context) -> PathBuf {
+    context.home.root().join("node")
+}
+
+/// A command of the node's program, on the node's folder.
+pub(crate) fn common(command: &str, context: &Context, config: Option<PathBuf>) -> Vec<OsString> {
+    let mut args = vec![command.into(), "--home".into(), folder(context).into_os_string()];
     args.extend(config.into_iter().flat_map(|file| ["--config".into(), file.into_os_string()]));
     args
 }
@@ -84,7 +75,7 @@ fn no_json(command: &str, context: &Context) -> Result<(), Failure> {
 }
 
 /// Becomes the node's program; returns only if that fails.
-fn exec(args: Vec<OsString>) -> Result<Exit, Failure> {
+pub(crate) fn exec(args: Vec<OsString>) -> Result<Exit, Failure> {
     let own = std::env::current_exe().map_err(|e| Failure::new(Exit::Failed, e))?;
     let program = own.parent().unwrap_or(Path::new("/")).join(PROGRAM);
     let error = Command::new(&program).args(args).exec();

@@ -8,6 +8,7 @@ mod apikey;
 mod args;
 mod context;
 mod daemon;
+mod doctor;
 mod failure;
 mod job;
 mod key;

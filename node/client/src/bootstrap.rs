@@ -27,7 +27,7 @@ pub async fn bootstrap(url: NodeUrl) -> Result<NodeCard, ClientError> {
     read(url, &answer.envelope)
 }
 
-fn read(url: NodeUrl, envelope: &serde_json::Value) -> Result<NodeCard, ClientError> {
+pub(crate) fn read(url: NodeUrl, envelope: &serde_json::Value) -> Result<NodeCard, ClientError> {
     let malformed = |source| ClientError::Answer { what: "node statement", source };
     let bytes = canonical::to_vec(envelope).map_err(malformed)?;
     let envelope: Envelope = canonical::from_slice(&bytes, headers::MAX_JSON).map_err(malformed)?;

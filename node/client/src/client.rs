@@ -1,8 +1,8 @@
 //! One client of one node.
 
-use crate::connection::{PageRequest, path};
+use crate::connection::{MAX_ANSWER, PageRequest, parse, path};
 use crate::{ApiKey, ClientError, Connection, Home, JobRecord, Login, NodeUrl, Prepared, Terms};
-use decores_api::admin::{Alert, ApiKey as ApiKeyInfo, ApiKeyCreated, ApiKeyRequest, Key};
+use decores_api::admin::{Alert, ApiKey as ApiKeyInfo, ApiKeyCreated, ApiKeyRequest, Key, Mended};
 use decores_api::jobs::Job;
 use decores_api::node::Status;
 use decores_api::offers::{PlanRequest, PlanResponse};
@@ -10,6 +10,10 @@ use decores_api::{Page, paths};
 use decores_types::{AlertId, ApiKeyId, Clock, JobId, JobSpec, Random};
 use reqwest::Method;
 use std::sync::Arc;
+use std::time::Duration;
+
+/// Longest that the node may take to try every unfinished wipe again.
+const MENDING: Duration = Duration::from_secs(300);
 
 /// A verified way to the node we are logged in to, and what we remember of it.
 #[derive(Clone)]
@@ -84,6 +88,13 @@ impl Client {
     /// Takes note of an alert.
     pub async fn acknowledge(&self, alert: AlertId) -> Result<(), ClientError> {
         self.connection.act(Method::POST, &path(paths::ALERT_ACK, "{alert}", &alert)).await
+    }
+
+    /// Has unfinished wipes tried again.
+    pub async fn mend(&self) -> Result<Mended, ClientError> {
+        let request = self.connection.request(Method::POST, paths::MEND);
+        let response = self.connection.send(request, MENDING).await?;
+        parse("mend", &self.connection.body(response, MAX_ANSWER).await?)
     }
 
     /// Makes an API key.

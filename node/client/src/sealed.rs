@@ -59,7 +59,7 @@ impl Output {
     }
 
     /// Opens everything once, compares each part with its digest, and refuses what follows.
-    fn check(section: Section, key: &CommitmentKey) -> Result<Self, ClientError> {
+    pub(crate) fn check(section: Section, key: &CommitmentKey) -> Result<Self, ClientError> {
         let mut opener = section.open()?;
         let manifest = read_manifest(&mut opener)?;
         for (part, item) in parts(&manifest) {
@@ -153,7 +153,7 @@ impl Client {
 }
 
 /// A sealed section in a file, and the key that opens it.
-struct Section {
+pub(crate) struct Section {
     file: File,
     start: u64,
     length: Option<u64>,
@@ -163,7 +163,7 @@ struct Section {
 type Opener<'a> = StreamOpener<io::BufReader<&'a File>>;
 
 impl Section {
-    fn read(
+    pub(crate) fn read(
         mut file: File,
         open: impl FnOnce(&Head) -> Result<SectionKey, decores_keys::payload::OpenError>,
     ) -> Result<Self, ClientError> {

@@ -17,7 +17,9 @@ pub(crate) enum Command {
     /// Run the node in the foreground.
     Run(Run),
     /// Say what this machine can do, what it cannot, and what mends it.
-    Doctor(Common),
+    Doctor(Doctor),
+    /// Write damaged files of the log anew from the stored entries; the node must not run.
+    MendLog(Common),
     /// Check a configuration file.
     ConfigCheck(Common),
 }
@@ -33,6 +35,15 @@ pub(crate) struct Common {
     /// Print JSON.
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Doctor {
+    #[command(flatten)]
+    pub(crate) common: Common,
+    /// Wipes that the node of this folder, which runs, says it has not finished.
+    #[arg(long)]
+    pub(crate) unfinished: Option<usize>,
 }
 
 #[derive(Debug, Args)]

@@ -11,7 +11,7 @@ use decores_blobs::{BlobError, BlobWriter};
 use decores_launcher::{EngineDescriptors, Launched};
 use decores_sandbox::plan::{IsolationPlan, plan};
 use decores_sandbox::protocol::{EngineEvent, EngineJob, Exit, Finished, Locked, MAX_EVENT};
-use decores_types::{JobState, Limits, Reason, Scratch, canonical, chain};
+use decores_types::{JobState, Limits, Reason, Scratch, chain};
 use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream as StdStream;
@@ -70,7 +70,7 @@ async fn start(
     let number = slot.map_or(0, Slot::number);
     let plan = plan(record.job, record.attempt(), spec, &node.host, &node.config.sandbox, number)
         .map_err(|refusal| Verdict::of(refusal.reason()))?;
-    live.held.row.engine = Some(EngineRow { plan: plan.clone(), given: None, locked: None });
+    live.held.row.engine = Some(EngineRow { plan: plan.clone(), slot: number, given: None, locked: None });
     enter(node, &mut live.held, JobState::Starting, Reason::SlotFree).await.map_err(|_| lost)?;
     let (launched, ends) = launch(node, &plan).await.map_err(|error| {
         tracing::error!(job = %plan.job, error = chain(&*error), "failed to start an engine");
@@ -174,7 +174,7 @@ async fn listen(events: UnixStream, heard: mpsc::Sender<EngineEvent>) -> io::Res
         if read == 0 {
             return Ok(());
         }
-        let event = canonical::from_json(line.trim_ascii_end(), MAX_EVENT).map_err(io::Error::other)?;
+        let event = EngineEvent::parse(&line).map_err(io::Error::other)?;
         if heard.send(event).await.is_err() {
             return Ok(());
         }
@@ -224,7 +224,7 @@ async fn tell(live: &Live, plan: &IsolationPlan, mut job: UnixStream) -> Result<
     let row = &live.held.row;
     let recipient = live.key.key.recipient();
     let given = row.engine.as_ref().and_then(|engine| engine.given.as_ref());
-    let head = canonical::to_vec(&EngineJob {
+    let head = EngineJob {
         version: 1,
         job: plan.job,
         attempt: plan.attempt,
@@ -235,9 +235,8 @@ async fn tell(live: &Live, plan: &IsolationPlan, mut job: UnixStream) -> Result<
         spec: row.spec.clone(),
         scratch: given.filter(|given| given.scratch != Scratch::None).map(|_| SCRATCH.to_owned()),
         compile_address_space: plan.compile_address_space,
-    })?;
-    job.write_all(&u32::try_from(head.len())?.to_be_bytes()).await?;
-    job.write_all(&head).await?;
+    };
+    job.write_all(&head.to_bytes()?).await?;
     job.write_all(live.key.key.seed().expose()).await?;
     Ok(job.shutdown().await?)
 }
@@ -303,11 +302,13 @@ async fn keep(node: &Node, live: &mut Live, attempted: &Attempted, output: BlobW
         (keep(sealed_output, output, output_bytes), keep(sealed_logs, logs, log_bytes))
     });
     let Ok((output, logs)) = kept.await else { return };
-    let until = Some(node.clock.now().plus_ms(node.config.keep_result_ms));
-    let row = &mut live.held.row;
-    for (kept, place) in [(output, &mut row.result_until), (logs, &mut row.logs_until)] {
+    let now = node.clock.now();
+    let (row, config) = (&mut live.held.row, &node.config);
+    for (kept, place, life) in
+        [(output, &mut row.result_until, config.keep_result_ms), (logs, &mut row.logs_until, config.keep_logs_ms)]
+    {
         match kept {
-            Ok(true) => *place = until,
+            Ok(true) => *place = Some(now.plus_ms(life)),
             Ok(false) => {}
             Err(error) => tracing::error!(error = chain(&error), "failed to keep a sealed result"),
         }

@@ -17,15 +17,17 @@ pub(crate) fn names(job: JobId, attempt: Attempt) -> Result<Names, BlobError> {
     Ok(Names { payload: name("payload")?, output: name("output")?, logs: name("logs")? })
 }
 
-/// The job that a file belongs to, from its name.
-pub(crate) fn job_of(blob: &BlobName) -> Option<JobId> {
-    JobId::parse(blob.as_str().split_once('-')?.0).ok()
+/// The attempt that a file belongs to, from its name.
+pub(crate) fn attempt_of(blob: &BlobName) -> Option<(JobId, Attempt)> {
+    let (stem, _) = blob.as_str().split_once('.')?;
+    let (job, attempt) = stem.split_once('-')?;
+    Some((JobId::parse(job).ok()?, Attempt(attempt.parse().ok()?)))
 }
 
 /// Whether an ended job's record keeps this file. Payloads are never kept.
 pub(crate) fn is_kept(blob: &BlobName, row: &JobRow) -> bool {
     let Ok(names) = names(row.record.job, row.record.attempt()) else { return false };
-    let ended = row.record.state().is_final() && row.results_removed.is_none();
-    ended
-        && ((*blob == names.output && row.result_until.is_some()) || (*blob == names.logs && row.logs_until.is_some()))
+    row.record.state().is_final()
+        && ((*blob == names.output && row.result_kept().is_some())
+            || (*blob == names.logs && row.logs_kept().is_some()))
 }

@@ -1,16 +1,18 @@
 //! Starting a node: keys, store, log, what a restart has to finish, and the API.
 
-use crate::blobs;
 use crate::config::{Config, RootChoice};
-use crate::ending;
 use crate::epochs::Epochs;
+use crate::health::Health;
 use crate::home::Home;
 use crate::ledger::Ledger;
-use crate::life::Verdict;
+use crate::leftovers::Mending;
+use crate::mend_log;
 use crate::node::{KeyChange, Node, key_event};
 use crate::offers::Offers;
+use crate::presence::{self, Past, Presence};
 use crate::receipts;
-use crate::records::{Held, JobRow, NodeRow, Records};
+use crate::records::{NodeRow, Records};
+use crate::restart;
 use crate::service::sign_in;
 use crate::slots::Slots;
 use crate::summary::{Refusals, Summary};
@@ -21,15 +23,16 @@ use decores_api::node::{NODE_STATEMENT_TYPE, NodeResponse, NodeStatement};
 use decores_audit::checkpoint::{LogKey, LogSigner, SignerError};
 use decores_audit::code::Code;
 use decores_audit::event::Event;
-use decores_audit::ports::{Select, Store};
+use decores_audit::ports::Store;
 use decores_blobs::{BlobStore, FolderTiles};
 use decores_detection::AlertKind;
 use decores_keys::{Envelope, IndexKey, KeyInfo, KeyState, KeyStore, Purpose, RootSource, RowKeys};
 use decores_keystore_file::{FileKeyStore, RootInput};
 use decores_launcher::LauncherHandle;
+use decores_sandbox::HostCapabilities;
 use decores_secrets::Secret;
 use decores_store_sqlite::SqliteStore;
-use decores_types::{Base64, Clock, JobState, KeyId, Random, Reason, Timestamp, canonical, chain};
+use decores_types::{Base64, Clock, KeyId, Random, Timestamp, canonical};
 use std::collections::HashMap;
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
@@ -86,7 +89,7 @@ impl Root {
         }
     }
 
-    fn open(&self, home: &Home, random: Arc<dyn Random>) -> Result<FileKeyStore> {
+    pub(crate) fn open(&self, home: &Home, random: Arc<dyn Random>) -> Result<FileKeyStore> {
         let folder = home.keystore();
         let input = || match self {
             Self::Passphrase(secret) => RootInput::Passphrase(secret),
@@ -131,11 +134,17 @@ pub(crate) async fn boot(config: Config, home: &Home, root: Root, world: World) 
     make_folder(&home.database())?;
     let store: Arc<dyn Store> =
         Arc::new(SqliteStore::open(&home.database()).context("failed to open the node's state")?);
+    // First of all: it needs no room, and gives some.
+    let blobs = BlobStore::open(&home.blobs()).context("failed to open the folder of sealed files")?;
+    restart::drop_payloads(&blobs).await?;
     let mut events = Vec::new();
     let Keys { identity, log, ca, index } = Keys::ensure(&*keystore, now, &mut events)?;
     let records = Records::new(Arc::clone(&store), RowKeys::load(&*keystore)?, Arc::clone(&random));
     let tiles = Arc::new(FolderTiles::open(&home.log()).context("failed to open the log's folder")?);
     let signer = Arc::new(KeystoreSigner::new(Arc::clone(&keystore), &log, &identity)?);
+    mend_log::check(&store, &tiles, signer.key(), home).await?;
+    let (Past { events: past, alerts }, presence) = presence::start(&records, &*store, now).await?;
+    events.splice(0..0, past);
     let ledger = Ledger::start(store, tiles, signer, Arc::clone(&clock)).await?;
     let certificate = ca_certificate(&records, &ledger, &keystore, &ca, now).await?;
     let authority = Authority::new(Arc::clone(&keystore), &ca, certificate, config.listen, &config.host_names)?;
@@ -143,12 +152,8 @@ pub(crate) async fn boot(config: Config, home: &Home, root: Root, world: World) 
     let statement = statement(&config, &*keystore, &identity, &ledger.key, authority.certificate(), now)?;
     let (epochs, change, created) = Epochs::start(&records, &*keystore, identity.id, now, &*random).await?;
     events.push(created);
-    let host = tokio::task::spawn_blocking({
-        let launcher = launcher.clone();
-        move || launcher.probe()
-    })
-    .await?
-    .context("failed to find out what this machine can isolate")?;
+    let host = probe(launcher.clone()).await?;
+    let health = Health::new(home.path(), config.reserve, Arc::clone(&clock), Arc::clone(&ledger.faultiness));
     let node = Arc::new(Node {
         slots: Slots::new(config.sandbox.slots),
         admission: Arc::new(Semaphore::new(config.sandbox.slots + config.sandbox.queue)),
@@ -162,11 +167,14 @@ pub(crate) async fn boot(config: Config, home: &Home, root: Root, world: World) 
         statement,
         records,
         ledger,
-        blobs: BlobStore::open(&home.blobs()).context("failed to open the folder of sealed files")?,
+        blobs,
         launcher,
         host,
         offers: Offers::default(),
         epochs,
+        health,
+        presence: Presence::default(),
+        mending: Mending::default(),
         live: Mutex::new(HashMap::new()),
         changed: broadcast::Sender::new(CHANGES),
         summary: Summary::default(),
@@ -174,13 +182,15 @@ pub(crate) async fn boot(config: Config, home: &Home, root: Root, world: World) 
         metrics,
         stopping: watch::Sender::new(false),
     });
-    events.push(started(&node)?);
-    for name in &node.config.insecure {
-        events.push(Event::SettingInsecure { name: Code::parse(name)? });
+    events.extend(started(&node)?);
+    node.persist(vec![change, presence], events).await?;
+    for (kind, message) in alerts {
+        if kind == AlertKind::ClockChanged {
+            node.health.clock_jumped();
+        }
+        node.alert(kind, message).await;
     }
-    node.persist(vec![change], events).await?;
-    finish_interrupted(&node).await?;
-    sweep(&node).await?;
+    restart::finish(&node).await?;
     let first_key = first_key(&node).await?;
     Ok(Booted { node, authority: Arc::new(authority), first_key })
 }
@@ -238,14 +248,14 @@ fn ensure(keystore: &dyn KeyStore, purpose: Purpose, now: Timestamp, events: &mu
 }
 
 /// Signs checkpoints with the keystore's log key.
-struct KeystoreSigner {
+pub(crate) struct KeystoreSigner {
     keystore: Arc<dyn KeyStore>,
     id: KeyId,
     key: LogKey,
 }
 
 impl KeystoreSigner {
-    fn new(keystore: Arc<dyn KeyStore>, log: &KeyInfo, identity: &KeyInfo) -> Result<Self> {
+    pub(crate) fn new(keystore: Arc<dyn KeyStore>, log: &KeyInfo, identity: &KeyInfo) -> Result<Self> {
         let public = log.public.as_ref().and_then(Base64::array).context("the log key is damaged")?;
         // The origin outlives rotations of the log key: it names the node.
         let key = LogKey::new(&format!("decores.local/{}", identity.id), public)?;
@@ -287,65 +297,22 @@ fn statement(
     Ok(NodeResponse { envelope: serde_json::to_value(&envelope)? })
 }
 
-fn started(node: &Node) -> Result<Event> {
-    Ok(Event::NodeStarted {
+async fn probe(launcher: LauncherHandle) -> Result<HostCapabilities> {
+    let probed = tokio::task::spawn_blocking(move || launcher.probe()).await?;
+    probed.context("failed to find out what this machine can isolate")
+}
+
+fn started(node: &Node) -> Result<Vec<Event>> {
+    let insecure: Vec<Code> = node.config.insecure.iter().map(|name| Code::parse(name)).collect::<Result<_, _>>()?;
+    let mut events = vec![Event::NodeStarted {
         version: receipts::version()?,
         identity: node.identity.id,
-        insecure: node.config.insecure.iter().map(|name| Code::parse(name)).collect::<Result<_, _>>()?,
+        insecure: insecure.clone(),
         root_source: node.keystore.root_source(),
         swap: node.host.swap,
-    })
-}
-
-/// Ends what a restart cut off. Offer keys lived in memory, so nothing of it can be opened any more:
-/// the client submits again by itself.
-async fn finish_interrupted(node: &Arc<Node>) -> Result<()> {
-    use JobState::{Attesting, Queued, Running, Sealing, Starting, Wiping};
-    let open = [Queued, Attesting, Starting, Running, Sealing, Wiping].map(|state| state as i64).to_vec();
-    let mut before = None;
-    loop {
-        let select = Select { states: open.clone(), before, limit: 100, ..Select::default() };
-        let jobs: Vec<Held<JobRow>> = node.records.list(select).await?;
-        let Some(last) = jobs.last() else { return Ok(()) };
-        before = Some(last.sequence);
-        for held in jobs {
-            let launched = held.row.engine.as_ref().is_some_and(|engine| engine.locked.is_some());
-            let reason = if launched { Reason::EngineLost } else { Reason::Resubmit };
-            let (job, attempt) = (held.row.record.job, held.row.record.attempt());
-            tracing::info!(%job, %attempt, %reason, "ending an attempt that the last stop cut off");
-            if let Err(error) = ending::end_interrupted(node, held, Verdict::of(reason)).await {
-                tracing::error!(%job, error = format!("{error:#}"), "failed to end an attempt; the next start tries again");
-                node.alert(AlertKind::WipeIncomplete, format!("the end of {job} could not be written")).await;
-            }
-        }
-    }
-}
-
-/// Deletes sealed files that no record keeps: a crash may fall between a file and its record.
-async fn sweep(node: &Arc<Node>) -> Result<()> {
-    let store = node.blobs.clone();
-    for blob in tokio::task::spawn_blocking(move || store.list()).await?? {
-        let held = match blobs::job_of(&blob) {
-            Some(job) => node.records.get::<JobRow>(job.as_bytes()).await,
-            None => Ok(None),
-        };
-        match held {
-            Ok(held) if !held.as_ref().is_some_and(|held| blobs::is_kept(&blob, &held.row)) => {}
-            Ok(_) => continue,
-            Err(error) => {
-                tracing::error!(%blob, error = chain(&error), "a sealed file is left alone: its record does not open");
-                continue;
-            }
-        }
-        tracing::info!(%blob, "deleting a sealed file that no record keeps");
-        let (store, name) = (node.blobs.clone(), blob.clone());
-        let deleted = tokio::task::spawn_blocking(move || store.delete(&name)).await?;
-        if let Err(error) = deleted {
-            tracing::error!(%blob, error = chain(&error), "failed to delete a sealed file");
-            node.alert(AlertKind::WipeIncomplete, format!("the sealed file {blob} could not be deleted")).await;
-        }
-    }
-    Ok(())
+    }];
+    events.extend(insecure.into_iter().map(|name| Event::SettingInsecure { name }));
+    Ok(events)
 }
 
 /// An operator's key, where there is none that still opens: in an empty home, or when the last one ran out.

@@ -2,6 +2,7 @@
 
 use crate::args::Run;
 use anyhow::{Context as _, Result, bail};
+use decores_detection::Reserve;
 use decores_http::HttpLimits;
 use decores_sandbox::SandboxConfig;
 use decores_types::Limits;
@@ -12,6 +13,8 @@ use std::time::Duration;
 
 /// The commented default file.
 pub(crate) const DEFAULT: &str = include_str!("default-config.toml");
+/// Longest that anything of a job is kept: ten years.
+const MAX_LIFE_SECONDS: u64 = 10 * 31_536_000;
 /// Largest configuration file, in bytes.
 const MAX_FILE: u64 = 256 * 1024;
 
@@ -34,6 +37,9 @@ pub(crate) struct Config {
     pub(crate) sandbox: SandboxConfig,
     pub(crate) offer_ms: u64,
     pub(crate) keep_result_ms: u64,
+    pub(crate) keep_logs_ms: u64,
+    pub(crate) keep_receipt_ms: u64,
+    pub(crate) reserve: Reserve,
     pub(crate) http: HttpLimits,
     pub(crate) first_key_ms: u64,
     /// Names of the `insecure_…` settings in force, sorted. None exist yet.
@@ -47,6 +53,7 @@ struct File {
     node: Option<toml::Table>,
     keys: Option<toml::Table>,
     jobs: Option<toml::Table>,
+    reserve: Option<toml::Table>,
     api: Option<toml::Table>,
 }
 
@@ -56,6 +63,7 @@ struct Full {
     node: NodeSection,
     keys: KeysSection,
     jobs: JobsSection,
+    reserve: ReserveSection,
     api: ApiSection,
 }
 
@@ -81,6 +89,8 @@ struct JobsSection {
     queue: usize,
     offer_seconds: u64,
     keep_result_seconds: u64,
+    keep_logs_seconds: u64,
+    keep_receipt_seconds: u64,
     first_uid: u32,
     max: MaxSection,
 }
@@ -95,6 +105,15 @@ struct MaxSection {
     log_bytes: u64,
     scratch_bytes: u64,
     payload_bytes: u64,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ReserveSection {
+    disk_bytes: u64,
+    disk_files: u64,
+    memory_bytes: u64,
+    descriptors: u64,
 }
 
 #[derive(Debug, Deserialize)]
@@ -138,7 +157,13 @@ fn parse(text: Option<&str>) -> Result<Full> {
         if file.version != 1 {
             bail!("`version` is {}, this node reads version 1", file.version);
         }
-        for (name, section) in [("node", file.node), ("keys", file.keys), ("jobs", file.jobs), ("api", file.api)] {
+        for (name, section) in [
+            ("node", file.node),
+            ("keys", file.keys),
+            ("jobs", file.jobs),
+            ("reserve", file.reserve),
+            ("api", file.api),
+        ] {
             if let (Some(over), Some(toml::Value::Table(under))) = (section, base.get_mut(name)) {
                 lay_over(under, over);
             }
@@ -167,7 +192,7 @@ fn within(name: &str, value: u64, min: u64, max: u64) -> Result<u64> {
 }
 
 fn resolve(full: Full) -> Result<Config> {
-    let Full { node, keys, jobs, api } = full;
+    let Full { node, keys, jobs, reserve, api } = full;
     if node.name.is_empty() || node.name.len() > 64 || node.name.chars().any(char::is_control) {
         bail!("`node.name` must have 1 to 64 printable characters");
     }
@@ -185,6 +210,7 @@ fn resolve(full: Full) -> Result<Config> {
     };
     let slots = within("jobs.slots", jobs.slots as u64, 1, 256)? as usize;
     let queue = within("jobs.queue", jobs.queue as u64, 1, 100_000)? as usize;
+    let Lives { result: keep_result_ms, logs: keep_logs_ms, receipt: keep_receipt_ms } = lives(&jobs)?;
     let max = jobs.max;
     Ok(Config {
         name: node.name,
@@ -206,7 +232,15 @@ fn resolve(full: Full) -> Result<Config> {
             ..SandboxConfig::default()
         },
         offer_ms: within("jobs.offer_seconds", jobs.offer_seconds, 1, 3600)? * 1000,
-        keep_result_ms: within("jobs.keep_result_seconds", jobs.keep_result_seconds, 1, 31_536_000)? * 1000,
+        keep_result_ms,
+        keep_logs_ms,
+        keep_receipt_ms,
+        reserve: Reserve {
+            disk_bytes: within("reserve.disk_bytes", reserve.disk_bytes, 1 << 20, 1 << 50)?,
+            disk_files: within("reserve.disk_files", reserve.disk_files, 16, 1 << 40)?,
+            memory_bytes: within("reserve.memory_bytes", reserve.memory_bytes, 1 << 20, 1 << 50)?,
+            descriptors: within("reserve.descriptors", reserve.descriptors, 32, 1 << 30)?,
+        },
         http: HttpLimits {
             connections: within("api.connections", api.connections as u64, 1, 65_536)? as usize,
             head: Duration::from_secs(within("api.head_seconds", api.head_seconds, 1, 600)?),
@@ -217,6 +251,30 @@ fn resolve(full: Full) -> Result<Config> {
         first_key_ms: within("api.first_key_days", api.first_key_days, 1, 365)? * 86_400_000,
         insecure: Vec::new(),
     })
+}
+
+/// For how long what is left of a job is kept, in milliseconds.
+struct Lives {
+    result: u64,
+    logs: u64,
+    receipt: u64,
+}
+
+fn lives(jobs: &JobsSection) -> Result<Lives> {
+    let life = |name, seconds| Ok::<_, anyhow::Error>(within(name, seconds, 1, MAX_LIFE_SECONDS)? * 1000);
+    let lives = Lives {
+        result: life("jobs.keep_result_seconds", jobs.keep_result_seconds)?,
+        logs: life("jobs.keep_logs_seconds", jobs.keep_logs_seconds)?,
+        receipt: life("jobs.keep_receipt_seconds", jobs.keep_receipt_seconds)?,
+    };
+    if lives.receipt < lives.result.max(lives.logs) {
+        bail!(
+            "`jobs.keep_receipt_seconds` is {}, less than a result or logs are kept; \
+             a job's record goes with its receipt, and nothing of it can be fetched then",
+            jobs.keep_receipt_seconds
+        );
+    }
+    Ok(lives)
 }
 
 #[cfg(test)]
@@ -248,12 +306,29 @@ mod tests {
     }
 
     #[test]
+    fn a_receipt_that_goes_before_its_results_is_refused() {
+        let lives = |result, logs, receipt| {
+            format!(
+                "version = 1\n[jobs]\nkeep_result_seconds = {result}\nkeep_logs_seconds = {logs}\n\
+                 keep_receipt_seconds = {receipt}\n"
+            )
+        };
+        assert!(error(&lives(10, 1, 9)).contains("keep_receipt_seconds"));
+        assert!(error(&lives(1, 10, 9)).contains("keep_receipt_seconds"));
+        let config = resolve(parse(Some(&lives(1, 2, 2))).unwrap()).unwrap();
+        assert_eq!((config.keep_result_ms, config.keep_logs_ms, config.keep_receipt_ms), (1000, 2000, 2000));
+    }
+
+    #[test]
     fn unknown_keys_versions_and_values_are_refused_by_name() {
         assert!(error("version = 2").contains("version"));
         assert!(error("[node]\nname = \"x\"").contains("version"));
         assert!(error("version = 1\n[node]\nnmae = \"x\"").contains("nmae"));
         assert!(error("version = 1\n[web]\n").contains("web"));
         assert!(error("version = 1\n[jobs]\noffer_seconds = 4000").contains("offer_seconds"));
+        assert!(error("version = 1\n[reserve]\ndisk_bytes = 0").contains("reserve.disk_bytes"));
+        assert!(error("version = 1\n[reserve]\ndisk = 1").contains("disk"));
+        assert!(error("version = 1\n[jobs]\nkeep_logs_seconds = 0").contains("keep_logs_seconds"));
         assert!(error("version = 1\n[keys]\nroot = \"none\"").contains("keys.root"));
         assert!(error("version = 1\n[keys]\nroot = \"passphrase\"").contains("passphrase_file"));
     }

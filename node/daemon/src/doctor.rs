@@ -1,19 +1,25 @@
 //! `decoresd doctor`: what this machine can do, what it cannot, why it matters, and what mends it.
 
-use crate::args::Common;
+use crate::args::Doctor;
 use crate::boot::Root;
 use crate::config::{self, RootChoice};
 use crate::home::Home;
 use crate::run::{bad_config, fork_launcher};
 use anyhow::{Context as _, Result};
-use decores_posture::{Facts, RootPlace, State, checks, worst};
+use decores_audit::ports::{Select, Store as _, Table};
+use decores_posture::{Check, Facts, RootPlace, State, checks, worst};
 use decores_sandbox::HostCapabilities;
 use decores_secrets::{ARENA_BYTES, Arena, ArenaKind};
+use decores_store_sqlite::{LockError, OpenError, SqliteStore};
 use std::io::Write as _;
 use std::process::ExitCode;
 
+/// Most unfinished wipes that are counted.
+const MOST: usize = 1000;
+
 /// Looks, prints, and answers 1 where something is missing that jobs need.
-pub(crate) fn run(common: &Common) -> Result<ExitCode> {
+pub(crate) fn run(flags: &Doctor) -> Result<ExitCode> {
+    let common = &flags.common;
     let home = Home::open(&common.home)?;
     let config = match config::load(home.path(), common.config.as_deref(), None) {
         Ok(config) => config,
@@ -31,7 +37,11 @@ pub(crate) fn run(common: &Common) -> Result<ExitCode> {
             Root::BesideData => RootPlace::BesideData,
         },
     };
-    let checks = checks(&observe(&host, root));
+    let mut checks = checks(&observe(&host, root));
+    checks.push(wipes(match flags.unfinished {
+        Some(unfinished) => Unfinished::Known(unfinished),
+        None => count(&home)?,
+    }));
     let state = worst(&checks);
     let mut out = std::io::stdout().lock();
     if common.json {
@@ -42,9 +52,9 @@ pub(crate) fn run(common: &Common) -> Result<ExitCode> {
             writeln!(out, "{:<8} {}", check.state, check.title)?;
             if check.state != State::Ok {
                 writeln!(out, "         why:  {}", check.why)?;
-                if let Some(mend) = &check.mend {
-                    writeln!(out, "         mend: {mend}")?;
-                }
+            }
+            if let Some(mend) = &check.mend {
+                writeln!(out, "         mend: {mend}")?;
             }
         }
         let count = |state| checks.iter().filter(|c| c.state == state).count();
@@ -52,6 +62,46 @@ pub(crate) fn run(common: &Common) -> Result<ExitCode> {
         writeln!(out, "\n{ok} ok, {weak} weak, {missing} missing")?;
     }
     Ok(if state == State::Missing { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+}
+
+/// Wipes that have not finished.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Unfinished {
+    Known(usize),
+    /// A node runs, and only it can be asked.
+    NodeRuns,
+}
+
+/// Counts what the store of a node that does not run remembers; without its keys.
+fn count(home: &Home) -> Result<Unfinished> {
+    if !home.database().exists() {
+        return Ok(Unfinished::Known(0));
+    }
+    let store = match SqliteStore::open(&home.database()) {
+        Ok(store) => store,
+        Err(OpenError::Lock(LockError::Taken { .. })) => return Ok(Unfinished::NodeRuns),
+        Err(error) => return Err(error).context("failed to open the node's state"),
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread().build()?;
+    let left = runtime.block_on(store.list(Table::Leftovers, Select { limit: MOST, ..Select::default() }))?;
+    Ok(Unfinished::Known(left.len()))
+}
+
+fn wipes(unfinished: Unfinished) -> Check {
+    let (title, state, mend) = match unfinished {
+        Unfinished::Known(0) => ("every wipe is finished".to_owned(), State::Ok, None),
+        Unfinished::Known(n) => (format!("unfinished wipes: {n}"), State::Missing, Some("decores doctor --mend")),
+        Unfinished::NodeRuns => {
+            ("a node runs here, and knows whether its wipes are finished".to_owned(), State::Ok, Some("decores status"))
+        }
+    };
+    Check {
+        id: "wipes".to_owned(),
+        title,
+        state,
+        why: "what a wipe left behind blocks the place and the user id of its job".to_owned(),
+        mend: mend.map(str::to_owned),
+    }
 }
 
 fn observe(host: &HostCapabilities, root: RootPlace) -> Facts {
@@ -63,6 +113,7 @@ fn observe(host: &HostCapabilities, root: RootPlace) -> Facts {
         landlock_abi: host.landlock_abi,
         seccomp: host.seccomp,
         tmpfs_noswap: host.tmpfs_noswap,
+        encrypted_scratch: host.encrypted_scratch,
         swap: host.swap,
         secret_memory: Arena::global().is_ok_and(|arena| arena.kind() == ArenaKind::MemfdSecret),
         memlock_bytes: memlock(),

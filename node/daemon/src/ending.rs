@@ -1,20 +1,22 @@
 //! The end of an attempt: wipe, check, say so, sign.
 
 use crate::attempt::Attempted;
-use crate::blobs::names;
+use crate::leftovers::LeftoverRow;
 use crate::life::{Live, Verdict, enter};
 use crate::node::Node;
 use crate::offers;
 use crate::receipts;
 use crate::records::{Held, JobRow, ReceiptRow, job_state};
+use crate::slots::Slot;
+use crate::wipe::{OFFER_KEY, Removal, SEALED_INPUT, Wiped};
 use anyhow::{Context as _, Result};
 use decores_audit::code::Code;
 use decores_audit::event::Event;
+use decores_audit::ports::{Change, Table};
 use decores_detection::AlertKind;
 use decores_keys::OfferKey;
-use decores_launcher::Leftovers;
-use decores_sandbox::{WipeCheck, WipeRecord};
-use decores_types::{Attempt, JobId, JobState, Reason, WipeCategory, chain};
+use decores_sandbox::WipeRecord;
+use decores_types::{Attempt, JobId, JobState, Reason, WipeCategory};
 
 /// Wipes what the attempt held, checks it, and writes its last state and its receipt as one.
 pub(crate) async fn end(node: &Node, live: Live, mut attempted: Attempted) {
@@ -42,20 +44,19 @@ pub(crate) async fn end_interrupted(node: &Node, mut held: Held<JobRow>, verdict
 async fn finish(node: &Node, held: &mut Held<JobRow>, key: Option<OfferKey>, attempted: &mut Attempted) -> Result<()> {
     let (job, attempt) = (held.row.record.job, held.row.record.attempt());
     let destroyed = key.as_ref().map(offers::destroyed);
-    let wipe = wipe(node, job, attempt, key, held.row.engine.is_some()).await;
-    match attempted.slot.take() {
-        // What could not be wiped is not used again.
-        Some(slot) if !wipe.complete => slot.block(),
-        _ => {}
-    }
+    let wiped = wipe(node, &held.row, key).await;
+    let leftover = LeftoverRow::of((job, attempt), held.row.engine.as_ref(), &wiped, node.clock.now());
+    hold_back(node, attempted.slot.take(), leftover.as_ref());
     if held.row.record.state() != JobState::Wiping {
         enter(node, held, JobState::Wiping, Reason::Ended).await?;
     }
-    if wipe.checks.iter().any(|check| check.what == OFFER_KEY && check.passed) {
+    let wipe = WipeRecord::new(wiped.checks);
+    let failed: Vec<&str> = wipe.checks.iter().filter(|c| !c.passed).map(|c| c.what.as_str()).collect();
+    if !failed.contains(&OFFER_KEY) {
         node.note(destroyed.into_iter().collect()).await;
     }
     if !wipe.complete {
-        let message = format!("the wipe of {job}, attempt {attempt}, did not pass every check");
+        let message = format!("the wipe of {job}, attempt {attempt}, did not pass every check: {}", failed.join(", "));
         node.alert(AlertKind::WipeIncomplete, message).await;
         enter(node, held, JobState::Wiping, Reason::WipeIncomplete).await?;
     }
@@ -63,13 +64,31 @@ async fn finish(node: &Node, held: &mut Held<JobRow>, key: Option<OfferKey>, att
         let message = format!("the engine of {job}, attempt {attempt}, ended without a result");
         node.alert(AlertKind::EngineLost, message).await;
     }
-    conclude(node, held, attempted, &wipe).await
+    conclude(node, held, attempted, &wipe, leftover).await
+}
+
+/// A place in which something is left is not used again; any other is free.
+fn hold_back(node: &Node, slot: Option<Slot>, leftover: Option<&LeftoverRow>) {
+    match (slot, leftover.and_then(LeftoverRow::slot)) {
+        (Some(slot), Some(_)) => slot.block(),
+        // A former run's.
+        (None, Some(number)) => node.slots.block(number),
+        (_, None) => {}
+    }
 }
 
 /// Writes the last state, the receipt and their events in one transaction.
-async fn conclude(node: &Node, held: &mut Held<JobRow>, attempted: &Attempted, wipe: &WipeRecord) -> Result<()> {
+async fn conclude(
+    node: &Node,
+    held: &mut Held<JobRow>,
+    attempted: &Attempted,
+    wipe: &WipeRecord,
+    leftover: Option<LeftoverRow>,
+) -> Result<()> {
     let Verdict { state, reason } = attempted.verdict;
-    held.row.record.enter(state, reason, node.clock.now())?;
+    let now = node.clock.now();
+    held.row.record.enter(state, reason, now)?;
+    held.row.receipt_until = Some(now.plus_ms(node.config.keep_receipt_ms));
     let record = &held.row.record;
     let (job, attempt, consumer) = (record.job, record.attempt(), record.consumer);
     let predicate = receipts::predicate(node, &held.row, attempted, wipe)?;
@@ -81,10 +100,14 @@ async fn conclude(node: &Node, held: &mut Held<JobRow>, attempted: &Attempted, w
     let ended = entries.last().context("an attempt ends with an entry")?.clone();
     let receipt = ReceiptRow { envelope: sealed.envelope, entry: ended.into() };
     held.row.receipt_attempt = Some(attempt.0);
-    let changes = vec![
-        node.records.update(held, job_state(&held.row))?,
-        node.records.insert(&receipts::row_id(job, attempt), Some(consumer), 0, &receipt)?,
-    ];
+    let id = receipts::row_id(job, attempt);
+    let mut changes =
+        vec![node.records.update(held, job_state(&held.row))?, node.records.insert(&id, Some(consumer), 0, &receipt)?];
+    if let Some(leftover) = leftover {
+        // A file that an earlier start could not delete may be known under this id: the attempt was never queued then.
+        changes.push(Change::Delete { table: Table::Leftovers, id: id.clone() });
+        changes.push(node.records.insert(&id, None, 0, &leftover)?);
+    }
     node.persist_entries(changes, entries).await?;
     held.version += 1;
     let (state_label, reason_label) = (state.to_string(), reason.as_str());
@@ -93,64 +116,24 @@ async fn conclude(node: &Node, held: &mut Held<JobRow>, attempted: &Attempted, w
     Ok(())
 }
 
-/// What the check of the offer key is called.
-const OFFER_KEY: &str = "offer-key";
 /// How far the `job.ended` entry stands behind the first entry of its batch; see [`conclude`].
 pub(crate) const ENDED_OFFSET: u64 = 2;
 
-fn wiped_event(job: JobId, attempt: Attempt, wipe: &WipeRecord) -> Option<Event> {
+/// The event of a wipe.
+pub(crate) fn wiped_event(job: JobId, attempt: Attempt, wipe: &WipeRecord) -> Option<Event> {
     let checks = wipe.checks.iter().map(|c| Some((Code::parse(&c.what).ok()?, c.passed))).collect::<Option<_>>()?;
     Some(Event::JobWiped { job, attempt, complete: wipe.complete, category: wipe.category()?, checks })
 }
 
 /// Destroys what an attempt held and looks whether it is gone. `key` is absent where a restart lost it already.
-async fn wipe(node: &Node, job: JobId, attempt: Attempt, key: Option<OfferKey>, launched: bool) -> WipeRecord {
-    let mut checks = Vec::new();
-    let mut add = |what: &str, category, passed| checks.push(WipeCheck { what: what.to_owned(), category, passed });
-    if launched {
-        let left = inspect(node, job, attempt).await;
-        let gone = |there: Option<bool>| there == Some(false);
-        add("processes", WipeCategory::Clear, gone(left.as_ref().map(|l| l.processes)));
-        add("cgroup", WipeCategory::Clear, gone(left.as_ref().map(|l| l.cgroup)));
-        add("mounts", WipeCategory::Clear, gone(left.as_ref().map(|l| l.mounts)));
-        add("scratch", WipeCategory::Clear, gone(left.as_ref().map(|l| l.scratch)));
+async fn wipe(node: &Node, row: &JobRow, key: Option<OfferKey>) -> Wiped {
+    let mut wiped = Wiped::default();
+    if let Some(engine) = &row.engine {
+        let removal = if key.is_some() { Removal::AtItsEnd } else { Removal::Now };
+        wiped.engine(node, &engine.plan, removal).await;
     }
-    // Without one, the process that held it is gone, and with it its locked memory.
-    let key_gone = key.is_none_or(|key| key.key.destroy());
-    add(OFFER_KEY, WipeCategory::Clear, key_gone);
-    let category = if key_gone { WipeCategory::PurgeCryptographicErase } else { WipeCategory::Clear };
-    add("sealed-input", category, delete_payload(node, job, attempt).await);
-    WipeRecord::new(checks)
-}
-
-/// What the machine shows of an attempt; `None` where it could not be looked at.
-async fn inspect(node: &Node, job: JobId, attempt: Attempt) -> Option<Leftovers> {
-    let launcher = node.launcher.clone();
-    match tokio::task::spawn_blocking(move || launcher.inspect(job, attempt)).await {
-        Ok(Ok(left)) => Some(left),
-        Ok(Err(error)) => {
-            tracing::error!(%job, error = chain(&error), "failed to look for leftovers");
-            None
-        }
-        Err(error) => {
-            tracing::error!(%job, %error, "failed to look for leftovers");
-            None
-        }
-    }
-}
-
-async fn delete_payload(node: &Node, job: JobId, attempt: Attempt) -> bool {
-    let blobs = node.blobs.clone();
-    let deleted = tokio::task::spawn_blocking(move || blobs.delete(&names(job, attempt)?.payload));
-    match deleted.await {
-        Ok(Ok(_)) => true,
-        Ok(Err(error)) => {
-            tracing::error!(%job, error = chain(&error), "failed to delete a sealed payload");
-            false
-        }
-        Err(error) => {
-            tracing::error!(%job, %error, "failed to delete a sealed payload");
-            false
-        }
-    }
+    let erased = wiped.offer_key(key);
+    let category = if erased { WipeCategory::PurgeCryptographicErase } else { WipeCategory::Clear };
+    wiped.file(node, (row.record.job, row.record.attempt()), SEALED_INPUT, category).await;
+    wiped
 }

@@ -70,18 +70,23 @@ impl Epochs {
     }
 }
 
-/// The key that signs now. When its hour is over the next one is made and written first; the old one is
-/// destroyed with the last offer that is being signed by it.
+/// The key that signs now; the next one when its hour is over.
 pub(crate) async fn current(node: &Node) -> Result<Arc<EpochKey>, StoreError> {
     let now = node.clock.now();
     let current = node.epochs.current();
-    if !current.is_due(now) {
-        return Ok(current);
-    }
+    if current.is_due(now) { replace(node, now, |key| key.is_due(now)).await } else { Ok(current) }
+}
+
+/// Makes the next key and writes it, then signs with it; the old one is destroyed with the last offer that is being
+/// signed by it. `outdated` is asked again, since another request may have been first.
+async fn replace(
+    node: &Node,
+    now: Timestamp,
+    outdated: impl Fn(&EpochKey) -> bool,
+) -> Result<Arc<EpochKey>, StoreError> {
     let mut held = node.epochs.number.lock().await;
     let current = node.epochs.current();
-    if !current.is_due(now) {
-        // Another request was first.
+    if !outdated(&current) {
         return Ok(current);
     }
     let number = number_of(&held.row).saturating_add(1);
@@ -105,6 +110,14 @@ pub(crate) async fn current(node: &Node) -> Result<Arc<EpochKey>, StoreError> {
 /// The event of the last key's end, when the node stops.
 pub(crate) fn ended(node: &Node) -> Event {
     event(KeyChange::Destroyed, &node.epochs.current())
+}
+
+/// Makes the next key now: the clock that this one's hour was taken from was set.
+pub(crate) async fn renew(node: &Node) {
+    let old = node.epochs.current().certificate().epoch;
+    if let Err(error) = replace(node, node.clock.now(), |key| key.certificate().epoch == old).await {
+        tracing::error!(error = chain(&error), "failed to make the next epoch key");
+    }
 }
 
 /// Makes the next key when it is due, whether anybody asks for an offer or not.

@@ -42,6 +42,11 @@ impl Home {
         self.0.join("jails")
     }
 
+    /// Where encrypted scratches lie, as ciphertext.
+    pub(crate) fn scratch(&self) -> PathBuf {
+        self.0.join("scratch")
+    }
+
     pub(crate) fn keystore(&self) -> PathBuf {
         self.0.join("keys")
     }

@@ -7,7 +7,7 @@ use decores_audit::ports::{Batch, Change, Committed, Store, StoreError, TileStor
 use decores_audit::sequencer::Sequencer;
 use decores_types::{Clock, chain};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 use tokio::sync::{Notify, watch};
 
@@ -15,6 +15,34 @@ use tokio::sync::{Notify, watch};
 const GATHER: Duration = Duration::from_millis(10);
 /// How long to wait after a failure.
 const RETRY: Duration = Duration::from_secs(1);
+
+/// Whether the store takes what is written.
+#[derive(Debug, Default)]
+pub(crate) struct Faultiness {
+    failing: AtomicBool,
+    failures: AtomicU64,
+}
+
+impl Faultiness {
+    /// Whether the last commit failed.
+    pub(crate) fn is_failing(&self) -> bool {
+        self.failing.load(Ordering::Relaxed)
+    }
+
+    /// How many commits have failed.
+    pub(crate) fn failures(&self) -> u64 {
+        self.failures.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn failed(&self) {
+        self.failures.fetch_add(1, Ordering::Relaxed);
+        self.failing.store(true, Ordering::Relaxed);
+    }
+
+    pub(crate) fn worked(&self) {
+        self.failing.store(false, Ordering::Relaxed);
+    }
+}
 
 /// The log.
 pub(crate) struct Ledger {
@@ -25,6 +53,7 @@ pub(crate) struct Ledger {
     fresh: Arc<Notify>,
     size: watch::Receiver<u64>,
     stalled: Arc<AtomicBool>,
+    pub(crate) faultiness: Arc<Faultiness>,
 }
 
 impl Ledger {
@@ -49,7 +78,8 @@ impl Ledger {
             .name("sequencer".to_owned())
             .spawn(move || runtime.block_on(sequence(sequencer, &wake, &size_sender, &flag)))?;
         fresh.notify_one();
-        Ok(Self { store, tiles, key, clock, fresh, size, stalled })
+        let faultiness = Arc::new(Faultiness::default());
+        Ok(Self { store, tiles, key, clock, fresh, size, stalled, faultiness })
     }
 
     /// The entries of events that happen now.
@@ -60,9 +90,17 @@ impl Ledger {
 
     /// Writes changes and entries as one; durable when it returns.
     pub(crate) async fn commit(&self, changes: Vec<Change>, entries: Vec<Vec<u8>>) -> Result<Committed, StoreError> {
-        let committed = self.store.commit(Batch { changes, entries }).await?;
-        self.fresh.notify_one();
-        Ok(committed)
+        let result = self.store.commit(Batch { changes, entries }).await;
+        match &result {
+            Ok(_) => {
+                self.faultiness.worked();
+                self.fresh.notify_one();
+            }
+            Err(StoreError::Failed { .. }) => self.faultiness.failed(),
+            // The batch was refused, not lost.
+            Err(StoreError::Busy | StoreError::Exists(_) | StoreError::Stale(_) | StoreError::EntryTooLarge(_)) => {}
+        }
+        result
     }
 
     /// Waits until the entry at `index` is under a signed checkpoint.

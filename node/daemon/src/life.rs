@@ -66,7 +66,7 @@ async fn run(node: &Arc<Node>, mut live: Live, mut cancelled: watch::Receiver<Op
     let patience = Duration::from_millis(live.key.expires.since_ms(node.clock.now()));
     let slot = tokio::select! {
         slot = node.slots.take() => Ok(slot),
-        reason = cancellation(&mut cancelled) => Err(Verdict::of(reason)),
+        reason = cancellation(&mut cancelled) => Err(Verdict::of(unlaunched(reason))),
         () = tokio::time::sleep(patience) => Err(Verdict::of(Reason::QueueExpired)),
     };
     let attempted = match slot {
@@ -76,6 +76,11 @@ async fn run(node: &Arc<Node>, mut live: Live, mut cancelled: watch::Receiver<Op
         Ok(Some(slot)) => attempt::run(node, &mut live, slot, &mut cancelled).await,
     };
     ending::end(node, live, attempted).await;
+}
+
+/// What has no engine yet has lost none: it may be submitted again all the same.
+fn unlaunched(reason: Reason) -> Reason {
+    if reason == Reason::EngineLost { Reason::Resubmit } else { reason }
 }
 
 /// Resolves when the job is told to stop.

@@ -11,19 +11,26 @@ mod config;
 mod doctor;
 mod ending;
 mod epochs;
+mod health;
 mod home;
 mod ledger;
+mod leftovers;
 mod life;
+mod mend_log;
 mod node;
 mod offers;
+mod presence;
 mod receipts;
 mod records;
+mod restart;
+mod retention;
 mod run;
 mod service;
 mod slots;
 mod summary;
 mod tls;
 mod upkeep;
+mod wipe;
 
 use clap::Parser as _;
 use std::process::ExitCode;
@@ -32,7 +39,8 @@ fn main() -> ExitCode {
     let cli = args::Cli::parse();
     let result = match &cli.command {
         args::Command::Run(flags) => run::run(flags),
-        args::Command::Doctor(common) => doctor::run(common),
+        args::Command::Doctor(flags) => doctor::run(flags),
+        args::Command::MendLog(common) => mend_log::run(common),
         args::Command::ConfigCheck(common) => run::config_check(common),
     };
     match result {

@@ -2,8 +2,11 @@
 
 use crate::config::Config;
 use crate::epochs::Epochs;
+use crate::health::Health;
 use crate::ledger::Ledger;
+use crate::leftovers::Mending;
 use crate::offers::Offers;
+use crate::presence::Presence;
 use crate::records::{Held, JobRow, Records, job_state};
 use crate::slots::Slots;
 use crate::summary::{Refusals, Summary};
@@ -44,6 +47,9 @@ pub(crate) struct Node {
     pub(crate) host: HostCapabilities,
     pub(crate) offers: Offers,
     pub(crate) epochs: Epochs,
+    pub(crate) health: Health,
+    pub(crate) presence: Presence,
+    pub(crate) mending: Mending,
     pub(crate) slots: Slots,
     /// Jobs that have not ended: the attempt, and the switch that cancels it.
     pub(crate) live: Mutex<HashMap<JobId, (Attempt, watch::Sender<Option<Reason>>)>>,
@@ -86,6 +92,13 @@ impl Node {
                 Err(error) => return Err(error),
             }
         }
+    }
+
+    /// Writes once, for a caller who can ask again: what cannot be written now was not done.
+    pub(crate) async fn write(&self, changes: Vec<Change>, events: Vec<Event>) -> Result<(), StoreError> {
+        let entries = self.ledger.entries(&events);
+        let entries = entries.map_err(|e| StoreError::Failed { during: "composing a log entry", source: e.into() })?;
+        self.ledger.commit(changes, entries).await.map(drop)
     }
 
     /// Like [`Self::persist`], for what is only told: a failure is in the node's own log.
@@ -141,7 +154,7 @@ pub(crate) const ALERT_OPEN: i64 = 0;
 /// State of an acknowledged alert.
 pub(crate) const ALERT_ACKNOWLEDGED: i64 = 1;
 
-fn alert_raised(alert: &Alert) -> Option<Event> {
+pub(crate) fn alert_raised(alert: &Alert) -> Option<Event> {
     let kind = LogCode::parse(alert.kind.as_str()).ok()?;
     let severity = LogCode::parse(alert.kind.severity().as_str()).ok()?;
     Some(Event::AlertRaised { alert: alert.id, kind, severity })
@@ -161,6 +174,18 @@ pub(crate) fn key_event(change: KeyChange, key: KeyId, purpose: Purpose, epoch: 
         KeyChange::Created => Event::KeyCreated { key, purpose, epoch, algorithm },
         KeyChange::Retired => Event::KeyRetired { key, purpose, epoch, algorithm },
         KeyChange::Destroyed => Event::KeyDestroyed { key, purpose, epoch, algorithm },
+    }
+}
+
+/// What a client learns when its request could not be written: nothing was done, and it may ask again.
+pub(crate) fn unwritten(error: &StoreError) -> Problem {
+    match error {
+        StoreError::Failed { .. } => {
+            tracing::error!(error = chain(error), "the store failed");
+            Problem::new(Code::Unavailable, "the node could not write this down, so it was not done (store)")
+                .hint("the node goes on by itself when it can write again; ask again after `Retry-After`")
+        }
+        error => store_problem(error),
     }
 }
 

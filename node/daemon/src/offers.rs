@@ -7,7 +7,7 @@ use decores_detection::AlertKind;
 use decores_keys::{Algorithm, OfferKey, Purpose};
 use decores_types::{ConsumerId, OfferId, Timestamp};
 use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// Most open offers of one consumer.
 pub(crate) const MAX_OPEN: usize = 32;
@@ -76,12 +76,17 @@ pub(crate) fn destroyed(key: &OfferKey) -> Event {
     key_event(KeyChange::Destroyed, recipient.id(), Purpose::Offer, recipient.epoch(), Algorithm::XWing)
 }
 
-/// Destroys the key of an offer that will open nothing, checks that it is gone, and says so in the log; an alert if it is not.
-pub(crate) async fn destroy(node: &Node, key: OfferKey) {
+/// Destroys the key of an offer that will open nothing, and checks that it is gone. The log is told as soon as it can
+/// be; nobody waits for that.
+pub(crate) fn destroy(node: &Arc<Node>, key: OfferKey) {
     let (event, id) = (destroyed(&key), key.key.recipient().id());
-    if key.key.destroy() {
-        node.note(vec![event]).await;
-    } else {
-        node.alert(AlertKind::WipeIncomplete, format!("the offer key {id} did not read back as zero")).await;
-    }
+    let gone = key.key.destroy();
+    let node = Arc::clone(node);
+    tokio::spawn(async move {
+        if gone {
+            node.note(vec![event]).await;
+        } else {
+            node.alert(AlertKind::WipeIncomplete, format!("the offer key {id} did not read back as zero")).await;
+        }
+    });
 }

@@ -146,7 +146,7 @@ fn wipe_record(wipe: &WipeRecord) -> Result<predicate::Wipe> {
 fn retained(row: &JobRow) -> Result<Vec<predicate::Retained>> {
     let mut out = vec![
         predicate::Retained { what: Code::parse("log-entries")?, until: None },
-        predicate::Retained { what: Code::parse("receipt")?, until: None },
+        predicate::Retained { what: Code::parse("receipt")?, until: row.receipt_until },
     ];
     for (what, until) in [("sealed-logs", row.logs_until), ("sealed-output", row.result_until)] {
         if until.is_some() {

@@ -9,7 +9,7 @@ use decores_sandbox::{IsolationPlan, JobRecord};
 use decores_secrets::Zeroizing;
 use decores_types::{Base64, ConsumerId, Digest, JobId, JobSpec, Random, Timestamp};
 use serde::de::DeserializeOwned;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 use std::sync::Arc;
 
 /// A kind of record and its table.
@@ -31,9 +31,18 @@ pub(crate) struct JobRow {
     /// Until when the sealed logs are kept; absent where there are none.
     pub(crate) logs_until: Option<Timestamp>,
     /// How the current attempt's engine is isolated; absent before one is launched.
+    #[serde(default, deserialize_with = "engine_of_this_version")]
     pub(crate) engine: Option<EngineRow>,
-    /// When both were removed.
-    pub(crate) results_removed: Option<Timestamp>,
+    /// When the sealed output was removed.
+    #[serde(alias = "resultsRemoved")]
+    pub(crate) result_removed: Option<Timestamp>,
+    /// When the sealed logs were removed.
+    pub(crate) logs_removed: Option<Timestamp>,
+    /// Until when the receipt of the attempt that ended last is kept, and this record with it.
+    pub(crate) receipt_until: Option<Timestamp>,
+    /// Id of the idempotency key's record; older rows do not name it.
+    #[serde(default)]
+    pub(crate) submission: Base64,
     /// Whether a receipt of an ended attempt is kept, and of which.
     pub(crate) receipt_attempt: Option<u32>,
 }
@@ -42,10 +51,19 @@ pub(crate) struct JobRow {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct EngineRow {
     pub(crate) plan: IsolationPlan,
+    /// Its place.
+    pub(crate) slot: u32,
     /// What the launcher gave it; absent until it runs.
     pub(crate) given: Option<Given>,
     /// How it is locked in; absent until it says so, and it is told nothing before.
     pub(crate) locked: Option<Locked>,
+}
+
+/// A row that an older program wrote holds a plan that nothing can be done with any more: its engine ended with it,
+/// and the launcher finds by name what it left.
+fn engine_of_this_version<'de, D: Deserializer<'de>>(row: D) -> Result<Option<EngineRow>, D::Error> {
+    let row: Option<serde_json::Value> = Deserialize::deserialize(row)?;
+    Ok(row.and_then(|row| serde_json::from_value(row).ok()))
 }
 
 /// What an idempotency key stands for.
@@ -154,9 +172,21 @@ impl Records {
 /// Added to an ended job's state while a sealed result of it is kept.
 pub(crate) const RESULT_KEPT: i64 = 100;
 
+impl JobRow {
+    /// Until when the sealed output is kept; `None` where there is none, or none any more.
+    pub(crate) fn result_kept(&self) -> Option<Timestamp> {
+        self.result_until.filter(|_| self.result_removed.is_none())
+    }
+
+    /// Until when the sealed logs are kept; `None` where there are none, or none any more.
+    pub(crate) fn logs_kept(&self) -> Option<Timestamp> {
+        self.logs_until.filter(|_| self.logs_removed.is_none())
+    }
+}
+
 /// The number that a job's record is selected by.
 pub(crate) fn job_state(row: &JobRow) -> i64 {
     let state = row.record.state();
-    let kept = (row.result_until.is_some() || row.logs_until.is_some()) && row.results_removed.is_none();
+    let kept = row.result_kept().is_some() || row.logs_kept().is_some();
     state as i64 + if state.is_final() && kept { RESULT_KEPT } else { 0 }
 }

@@ -4,13 +4,16 @@ use crate::args::{Common, Run};
 use crate::boot::{Booted, Root, World, boot};
 use crate::config::{self, Config};
 use crate::epochs;
+use crate::health::bound_connections;
 use crate::home::Home;
 use crate::node::Node;
+use crate::presence;
 use crate::service::Api;
 use crate::upkeep;
 use anyhow::{Context as _, Result};
 use decores_audit::code::Code;
 use decores_audit::event::Event;
+use decores_detection::AlertKind;
 use decores_http::{router, server};
 use decores_keys::RootSource;
 use decores_launcher::{Launcher, LauncherConfig};
@@ -50,6 +53,7 @@ pub(crate) fn fork_launcher(config: &Config, home: &Home, owner: bool) -> Result
     Launcher::fork(LauncherConfig {
         engines: vec![(EngineKind::Wasm, engine)],
         jails: home.jails(),
+        scratch: home.scratch(),
         first_uid: sandbox.first_uid,
         slots: u32::try_from(sandbox.slots)?,
         max_limits: max,
@@ -81,12 +85,39 @@ pub(crate) fn run(flags: &Run) -> Result<ExitCode> {
         launcher: launcher.connect()?,
     };
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    runtime.block_on(serve(config, home, root, world))?;
+    let served = runtime.block_on(serve(config, home, root, world));
     runtime.shutdown_timeout(Duration::from_secs(1));
-    Ok(ExitCode::SUCCESS)
+    Ok(if served? == End::Asked { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-async fn serve(config: Config, home: Home, root: Root, world: World) -> Result<()> {
+/// Why a node stops.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum End {
+    /// A signal asked for it.
+    Asked,
+    /// Its launcher is gone; another can only be had by a new start, before there are threads.
+    LauncherLost,
+}
+
+impl End {
+    /// The name in the log.
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Asked => "signal",
+            Self::LauncherLost => "launcher-lost",
+        }
+    }
+
+    /// What it means for jobs that have not ended.
+    const fn reason(self) -> Reason {
+        match self {
+            Self::Asked => Reason::ByOperator,
+            Self::LauncherLost => Reason::EngineLost,
+        }
+    }
+}
+
+async fn serve(config: Config, home: Home, root: Root, world: World) -> Result<End> {
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;
     let listener = listen(config.listen)
@@ -99,22 +130,27 @@ async fn serve(config: Config, home: Home, root: Root, world: World) -> Result<(
     };
     let tls = server::tls_config(Arc::new(authority.resolver()))?;
     let router = router::router(Arc::new(Api(Arc::clone(&node))), node.config.http);
-    let offers = tokio::spawn(upkeep::offers(Arc::clone(&node), node.stopping.subscribe()));
-    let minutely = tokio::spawn(upkeep::minutely(Arc::clone(&node), Arc::clone(&authority), node.stopping.subscribe()));
+    let mut tasks = upkeep::start(&node, &authority);
     let mut stopping = node.stopping.subscribe();
-    let serving = tokio::spawn(server::serve(listener, tls, router, node.config.http, async move {
+    let limits = bound_connections(node.config.http, node.config.reserve);
+    tasks.push(tokio::spawn(server::serve(listener, tls, router, limits, async move {
         // An error means that the node is gone, which is a reason to stop as well.
         let _ = stopping.wait_for(|stopping| *stopping).await;
-    }));
+    })));
     announce(&node, &home, address, first_key.as_ref().map(|key| key.expose()))?;
-    tokio::select! {
-        _ = interrupt.recv() => {}
-        _ = terminate.recv() => {}
+    let mut launcher = node.launcher.ended();
+    let end = tokio::select! {
+        _ = interrupt.recv() => End::Asked,
+        _ = terminate.recv() => End::Asked,
+        _ = launcher.wait_for(|ended| *ended) => End::LauncherLost,
+    };
+    match end {
+        End::Asked => eprintln!("stopping: jobs that run are cancelled and wiped"),
+        End::LauncherLost => eprintln!("error: the process that starts engines is gone\n\nhint: start the node again"),
     }
-    eprintln!("stopping: jobs that run are cancelled and wiped");
-    stop(&node).await;
+    stop(&node, end).await;
     let rest = async {
-        for task in [serving, offers, minutely] {
+        for task in tasks {
             if let Err(error) = task.await {
                 tracing::error!(%error, "a part of the node ended badly");
             }
@@ -123,7 +159,7 @@ async fn serve(config: Config, home: Home, root: Root, world: World) -> Result<(
     if tokio::time::timeout(STOP_PATIENCE, rest).await.is_err() {
         tracing::error!("some parts of the node did not end in time");
     }
-    Ok(())
+    Ok(end)
 }
 
 /// Listens with small send buffers: what lies in the kernel is not yet read by anybody, and a slow reader
@@ -176,11 +212,15 @@ pub(crate) const fn explain(source: RootSource) -> &'static str {
 }
 
 /// Cancels what runs, waits for its wipe, and says goodbye in the log.
-async fn stop(node: &Arc<Node>) {
+async fn stop(node: &Arc<Node>, end: End) {
     node.stopping.send_replace(true);
+    if end == End::LauncherLost {
+        let message = "the process that starts engines is gone; the node stops, and its next start wipes what was left";
+        node.alert(AlertKind::EngineLost, message.to_owned()).await;
+    }
     let jobs: Vec<_> = node.live.lock().unwrap_or_else(PoisonError::into_inner).keys().copied().collect();
     for job in jobs {
-        node.cancel(job, Reason::ByOperator);
+        node.cancel(job, end.reason());
     }
     let mut changed = node.changed.subscribe();
     let ended = async {
@@ -195,8 +235,8 @@ async fn stop(node: &Arc<Node>) {
     upkeep::end_offers(node, node.offers.drain()).await;
     upkeep::summarise(node).await;
     let mut events = vec![epochs::ended(node)];
-    events.extend(Code::parse("signal").ok().map(|reason| Event::NodeStopped { reason }));
-    node.note(events).await;
+    events.extend(Code::parse(end.as_str()).ok().map(|reason| Event::NodeStopped { reason }));
+    presence::goodbye(node, events).await;
     let size = node.ledger.store.size().await.unwrap_or(0);
     if size > 0 {
         let integrated = node.ledger.integrated(size - 1);

@@ -23,6 +23,8 @@ pub(crate) enum Cause {
     ProofRead,
     /// Jobs, results and receipts were read.
     JobRead,
+    /// Offers and submissions were refused since the node takes nothing new for now.
+    Degraded,
     /// Refusals after sign-in beyond what one key may have entered a minute.
     Refused,
 }
@@ -37,6 +39,7 @@ impl Cause {
             Self::LogRead => "log-read",
             Self::ProofRead => "proof-read",
             Self::JobRead => "job-read",
+            Self::Degraded => "degraded",
             Self::Refused => "refused-repeatedly",
         }
     }

@@ -1,19 +1,19 @@
 //! What a node does by itself.
 
 use crate::epochs;
+use crate::health;
 use crate::node::Node;
 use crate::offers::destroyed;
-use crate::records::{Held, JobRow, RESULT_KEPT};
-use crate::service::jobs::remove_results;
+use crate::presence;
+use crate::retention;
 use crate::tls::Authority;
 use decores_audit::event::Event;
-use decores_audit::ports::Select;
-use decores_detection::AlertKind;
+use decores_detection::{AlertKind, Jump};
 use decores_keys::OfferKey;
-use decores_types::{JobState, chain};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
+use tokio::task::JoinHandle;
 
 /// How often most of it is done.
 const MINUTE: Duration = Duration::from_secs(60);
@@ -22,8 +22,52 @@ const OFFERS: Duration = Duration::from_secs(1);
 /// Minutes between two renewals of the served certificate: a day.
 const RENEWAL: u32 = 24 * 60;
 
+/// Begins all of it; each task ends when the node stops.
+pub(crate) fn start(node: &Arc<Node>, authority: &Arc<Authority>) -> Vec<JoinHandle<()>> {
+    let stopping = || node.stopping.subscribe();
+    let (jumps, jumped) = watch::channel(None);
+    vec![
+        tokio::spawn(health::watch(Arc::clone(node), jumps, stopping())),
+        tokio::spawn(health::tell(Arc::clone(node), stopping())),
+        tokio::spawn(clock(Arc::clone(node), Arc::clone(authority), jumped, stopping())),
+        tokio::spawn(offers(Arc::clone(node), stopping())),
+        tokio::spawn(retention::expire(Arc::clone(node), stopping())),
+        tokio::spawn(minutely(Arc::clone(node), Arc::clone(authority), stopping())),
+    ]
+}
+
+/// Acts when the clock has jumped: whatever was made by the old time ends or is made anew.
+async fn clock(
+    node: Arc<Node>,
+    authority: Arc<Authority>,
+    mut jumped: watch::Receiver<Option<Jump>>,
+    mut stopping: watch::Receiver<bool>,
+) {
+    loop {
+        let jump = tokio::select! {
+            changed = jumped.changed() => if changed.is_ok() { *jumped.borrow_and_update() } else { return },
+            _ = stopping.changed() => return,
+        };
+        let Some(Jump { expected, found }) = jump else { continue };
+        tracing::warn!(%expected, %found, "the clock jumped");
+        renew(&node, &authority);
+        // First of all keys are destroyed; telling of anything may have to wait for the store.
+        end_offers(&node, node.offers.drain()).await;
+        node.note(vec![Event::ClockChanged { expected, found }]).await;
+        epochs::renew(&node).await;
+        let message = format!("the clock was at {found} and should have been at {expected}; open offers were ended");
+        node.alert(AlertKind::ClockChanged, message).await;
+    }
+}
+
+fn renew(node: &Node, authority: &Authority) {
+    if let Err(error) = authority.renew(node.clock.now()) {
+        tracing::error!(error = format!("{error:#}"), "failed to renew the node's certificate");
+    }
+}
+
 /// Destroys the keys of expired offers, until the node stops.
-pub(crate) async fn offers(node: Arc<Node>, mut stopping: watch::Receiver<bool>) {
+async fn offers(node: Arc<Node>, mut stopping: watch::Receiver<bool>) {
     let mut period = tokio::time::interval(OFFERS);
     loop {
         tokio::select! {
@@ -32,13 +76,15 @@ pub(crate) async fn offers(node: Arc<Node>, mut stopping: watch::Receiver<bool>)
         }
         let expired = node.offers.expired(node.clock.now());
         if !expired.is_empty() {
-            end_offers(&node, expired).await;
+            // Their keys end at once; only telling of it waits for the store.
+            let node = Arc::clone(&node);
+            tokio::spawn(async move { end_offers(&node, expired).await });
         }
     }
 }
 
 /// Everything else, until the node stops.
-pub(crate) async fn minutely(node: Arc<Node>, authority: Arc<Authority>, mut stopping: watch::Receiver<bool>) {
+async fn minutely(node: Arc<Node>, authority: Arc<Authority>, mut stopping: watch::Receiver<bool>) {
     let mut period = tokio::time::interval(MINUTE);
     let (mut minute, mut stalled) = (0_u32, false);
     loop {
@@ -49,16 +95,14 @@ pub(crate) async fn minutely(node: Arc<Node>, authority: Arc<Authority>, mut sto
         summarise(&node).await;
         node.refusals.next_minute();
         epochs::rotate(&node).await;
-        expire_results(&node).await;
+        presence::refresh(&node).await;
         if node.ledger.is_stalled() && !stalled {
             node.alert(AlertKind::LogStalled, "the log could not be extended".to_owned()).await;
         }
         stalled = node.ledger.is_stalled();
         minute = minute.wrapping_add(1);
-        if minute.is_multiple_of(RENEWAL)
-            && let Err(error) = authority.renew(node.clock.now())
-        {
-            tracing::error!(error = format!("{error:#}"), "failed to renew the node's certificate");
+        if minute.is_multiple_of(RENEWAL) {
+            renew(&node, &authority);
         }
     }
 }
@@ -86,32 +130,5 @@ pub(crate) async fn summarise(node: &Node) {
     let events = node.summary.take(node.clock.now());
     if !events.is_empty() {
         node.note(events).await;
-    }
-}
-
-/// Deletes sealed results whose time is over.
-async fn expire_results(node: &Node) {
-    let ended = [JobState::Done, JobState::Failed, JobState::Refused, JobState::Cancelled];
-    let states = ended.map(|state| state as i64 + RESULT_KEPT).to_vec();
-    let mut before = None;
-    loop {
-        let select = Select { states: states.clone(), before, limit: 500, ..Select::default() };
-        let jobs: Vec<Held<JobRow>> = match node.records.list(select).await {
-            Ok(jobs) => jobs,
-            Err(error) => {
-                tracing::error!(error = chain(&error), "failed to look for results whose time is over");
-                return;
-            }
-        };
-        let Some(last) = jobs.last() else { return };
-        before = Some(last.sequence);
-        let now = node.clock.now();
-        for mut held in jobs {
-            let untils = [held.row.result_until, held.row.logs_until];
-            let due = untils.into_iter().flatten().any(|until| now >= until);
-            if due && let Err(problem) = remove_results(node, &mut held, "expired").await {
-                tracing::error!(%problem, "failed to remove a result whose time is over");
-            }
-        }
     }
 }

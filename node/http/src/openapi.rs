@@ -37,6 +37,7 @@ use utoipa::{Modify, OpenApi};
         admin::keys,
         admin::alerts,
         admin::acknowledge,
+        admin::mend,
         admin::api_keys,
         admin::create_api_key,
         admin::revoke_api_key,

@@ -50,6 +50,7 @@ pub fn router<S: Service>(node: Arc<S>, limits: HttpLimits) -> Router {
         .route(paths::KEYS, get(admin::keys::<S>))
         .route(paths::ALERTS, get(admin::alerts::<S>))
         .route(paths::ALERT_ACK, post(admin::acknowledge::<S>))
+        .route(paths::MEND, post(admin::mend::<S>))
         .route(paths::API_KEYS, get(admin::api_keys::<S>).post(admin::create_api_key::<S>))
         .route(paths::API_KEY, delete(admin::revoke_api_key::<S>))
         .fallback(not_found)

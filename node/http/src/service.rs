@@ -2,7 +2,7 @@
 
 use crate::body::PayloadStream;
 use decores_access::{Permit, Principal, action};
-use decores_api::admin::{Alert, ApiKey, ApiKeyCreated, ApiKeyRequest, Key};
+use decores_api::admin::{Alert, ApiKey, ApiKeyCreated, ApiKeyRequest, Key, Mended};
 use decores_api::jobs::{Job, Submission};
 use decores_api::log::LogEntries;
 use decores_api::node::{NodeResponse, Status};
@@ -59,6 +59,13 @@ pub trait Service: Send + Sync + 'static {
 
     /// Metrics in Prometheus' text format.
     fn metrics(&self, permit: Permit<action::ReadMetrics>) -> impl Answer<String>;
+
+    /// Whether an offer can be asked for now, or a job submitted with a payload of this length. Asked before a body is
+    /// read.
+    ///
+    /// # Errors
+    /// Why not.
+    fn admits(&self, payload: u64) -> Result<(), Problem>;
 
     /// Makes an offer.
     fn offer(&self, permit: Permit<action::AskOffer>, request: OfferRequest) -> impl Answer<OfferResponse>;
@@ -124,6 +131,9 @@ pub trait Service: Send + Sync + 'static {
 
     /// Acknowledges an alert.
     fn acknowledge(&self, permit: Permit<action::AcknowledgeAlert>, alert: AlertId) -> impl Answer<Alert>;
+
+    /// Tries unfinished wipes again.
+    fn mend(&self, permit: Permit<action::MendWipes>) -> impl Answer<Mended>;
 
     /// Lists API keys.
     fn api_keys(&self, permit: Permit<action::ReadApiKeys>) -> impl Answer<Vec<ApiKey>>;

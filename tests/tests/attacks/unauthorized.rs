@@ -39,6 +39,7 @@ const TABLE: &[(&str, &str, Who)] = &[
     ("get", "/v1/log/entries", Operator),
     ("get", "/v1/log/proofs/{index}", Consumer),
     ("get", "/v1/log/tile/{path}", Consumer),
+    ("post", "/v1/mend", Operator),
     ("get", "/v1/node", Anybody),
     ("post", "/v1/offers", Consumer),
     ("get", "/v1/openapi.json", Anybody),

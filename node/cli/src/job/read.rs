@@ -100,7 +100,7 @@ pub(super) async fn logs(context: &Context, client: &Client, job: JobId) -> Resu
 
 pub(super) async fn cancel(client: &Client, job: JobId) -> Result<Exit, Failure> {
     client.cancel(job).await?;
-    output::note(format!("{job} is being cancelled"));
+    output::note(format!("{job} is cancelled"));
     Ok(Exit::Done)
 }
 

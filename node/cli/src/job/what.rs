@@ -71,14 +71,16 @@ impl What {
             Require::Claim(_) => None,
         });
         let default = Limits::default();
+        let memory_bytes = self.limit_memory.unwrap_or(default.memory_bytes);
         let wall_ms = self.limit_time.map(|t| u64::try_from(t.as_millis()).unwrap_or(u64::MAX));
         Terms {
             protection: protection.max().unwrap_or(Protection::Process),
             limits: Limits {
-                memory_bytes: self.limit_memory.unwrap_or(default.memory_bytes),
+                memory_bytes,
                 wall_ms: wall_ms.unwrap_or(default.wall_ms),
                 output_bytes: self.limit_output.unwrap_or(default.output_bytes),
-                scratch_bytes: self.limit_scratch.unwrap_or(default.scratch_bytes),
+                // Within the memory's limit it stays in memory.
+                scratch_bytes: self.limit_scratch.unwrap_or(default.scratch_bytes.min(memory_bytes)),
                 ..default
             },
             cache_seconds: 0,

@@ -1,9 +1,11 @@
 //! What operators look at.
 
+use crate::health;
+use crate::leftovers;
 use crate::node::{ALERT_ACKNOWLEDGED, ALERT_OPEN, Node, store_problem};
 use crate::records::Held;
 use decores_access::{Permit, Role, action};
-use decores_api::admin::{Alert as WireAlert, Key};
+use decores_api::admin::{Alert as WireAlert, Key, Mended};
 use decores_api::node::Status;
 use decores_api::{Code, Problem};
 use decores_audit::code::Code as LogCode;
@@ -16,9 +18,12 @@ use decores_types::{AlertId, KeyId, Timestamp, chain};
 
 pub(crate) async fn status(node: &Node, permit: &Permit<action::ReadStatus>) -> Result<Status, Problem> {
     let principal = permit.principal();
-    let alerts = match principal.role() {
-        Role::Operator => Some(open_alerts(node).await?),
-        Role::Consumer => None,
+    let (alerts, leftovers) = match principal.role() {
+        Role::Operator => {
+            let left = leftovers::list(node).await.map_err(|e| store_problem(&e))?;
+            (Some(open_alerts(node).await?), Some(left))
+        }
+        Role::Consumer => (None, None),
     };
     let (running, live) = (node.slots.taken(), node.live_jobs());
     Ok(Status {
@@ -33,6 +38,8 @@ pub(crate) async fn status(node: &Node, permit: &Permit<action::ReadStatus>) -> 
         offers: node.offers.len() as u64,
         log_size: node.ledger.size(),
         alerts,
+        leftovers,
+        degraded: node.health.causes().into_iter().map(|cause| cause.as_str().to_owned()).collect(),
         insecure: node.config.insecure.clone(),
         root_source: node.keystore.root_source().to_string(),
         consumer: principal.consumer(),
@@ -50,9 +57,11 @@ async fn open_alerts(node: &Node) -> Result<u64, Problem> {
 pub(crate) fn metrics(node: &Node) -> String {
     metrics::gauge!("decores_jobs_live").set(node.live_jobs() as f64);
     metrics::gauge!("decores_slots_taken").set(node.slots.taken() as f64);
+    metrics::gauge!("decores_slots_blocked").set(node.slots.blocked() as f64);
     metrics::gauge!("decores_offers_open").set(node.offers.len() as f64);
     metrics::gauge!("decores_log_entries").set(node.ledger.size() as f64);
     metrics::gauge!("decores_log_stalled").set(f64::from(u8::from(node.ledger.is_stalled())));
+    health::gauges(node);
     node.metrics.render()
 }
 
@@ -111,6 +120,14 @@ pub(crate) async fn acknowledge(node: &Node, alert: AlertId) -> Result<WireAlert
         node.persist(vec![change], vec![event]).await.map_err(|e| store_problem(&e))?;
     }
     Ok(wire(held.row))
+}
+
+pub(crate) async fn mend(node: &Node) -> Result<Mended, Problem> {
+    leftovers::mend(node).await.map_err(|error| {
+        tracing::error!(error = format!("{error:#}"), "failed to mend unfinished wipes");
+        Problem::new(Code::Internal, "the node could not write what it mended")
+            .hint("what is left stays blocked; try again")
+    })
 }
 
 fn wire(alert: Alert) -> WireAlert {

@@ -3,22 +3,22 @@
 use super::sign_in;
 use crate::blobs::names;
 use crate::ending::ENDED_OFFSET;
-use crate::node::{Node, store_problem};
+use crate::node::{Node, store_problem, unwritten};
 use crate::receipts;
 use crate::records::{Held, JobRow, ReceiptRow};
+use crate::retention::{self, Removal, RemoveError, Why};
 use crate::summary::Cause;
 use decores_access::{ActionType, Permit, Principal, Refusal, action};
 use decores_api::jobs::{Job, JobStep};
 use decores_api::{Code, Page, Problem};
-use decores_audit::code::Code as LogCode;
-use decores_audit::event::Event;
 use decores_audit::ports::Select;
-use decores_blobs::BlobError;
 use decores_http::{Failure, SealedFile};
 use decores_types::{Attempt, JobId, JobState, Reason, Timestamp, chain};
 use std::sync::Arc;
 use std::time::Duration;
 
+/// Longest a cancellation may wait for the job's end.
+const CANCEL_PATIENCE: Duration = Duration::from_secs(30);
 /// Longest a receipt may wait for the log's next checkpoint.
 const RECEIPT_PATIENCE: Duration = Duration::from_secs(30);
 
@@ -51,7 +51,7 @@ async fn find<A: ActionType>(
 pub(crate) fn wire(row: &JobRow, now: Timestamp) -> Job {
     let record = &row.record;
     let reason = record.last().map_or(Reason::Accepted, |step| step.reason);
-    let kept = |until: Option<Timestamp>| row.results_removed.is_none() && until.is_some_and(|until| now < until);
+    let kept = |until: Option<Timestamp>| until.is_some_and(|until| now < until);
     Job {
         job: record.job,
         consumer: record.consumer,
@@ -64,8 +64,8 @@ pub(crate) fn wire(row: &JobRow, now: Timestamp) -> Job {
             .iter()
             .map(|s| JobStep { attempt: s.attempt, state: s.state, reason: s.reason, time: s.time })
             .collect(),
-        result: record.state().is_final() && kept(row.result_until),
-        logs: record.state().is_final() && kept(row.logs_until),
+        result: record.state().is_final() && kept(row.result_kept()),
+        logs: record.state().is_final() && kept(row.logs_kept()),
         receipt: row.receipt_attempt == Some(record.attempt().0),
         resubmit: record.may_resubmit(),
     }
@@ -118,12 +118,29 @@ pub(crate) async fn show(
 }
 
 pub(crate) async fn cancel(node: &Arc<Node>, who: &Principal, job: JobId) -> Result<Job, Problem> {
+    // Listened to before the first look, so that no change falls between.
+    let mut changed = node.changed.subscribe();
     let (held, _) = find::<action::CancelJob>(node, who, job).await?;
-    let state = held.row.record.state();
+    let (state, attempt) = (held.row.record.state(), held.row.record.attempt());
     if state.is_final() || state == JobState::Wiping || !node.cancel(job, Reason::ByConsumer) {
         return Err(Problem::new(Code::StateConflict, format!("the job is {state}")));
     }
-    Ok(wire(&held.row, node.clock.now()))
+    let ended = async {
+        loop {
+            let held: Option<Held<JobRow>> = node.records.get(job.as_bytes()).await.map_err(|e| store_problem(&e))?;
+            let held = held.ok_or_else(|| Problem::new(Code::NotFound, "not found"))?;
+            let end = held.row.record.steps.iter().find(|step| step.attempt == attempt && step.state.is_final());
+            match end.map(|step| step.state) {
+                Some(JobState::Cancelled) => return Ok(wire(&held.row, node.clock.now())),
+                Some(state) => return Err(Problem::new(Code::StateConflict, format!("the job is {state}"))),
+                None => while matches!(changed.recv().await, Ok(other) if other != job) {},
+            }
+        }
+    };
+    tokio::time::timeout(CANCEL_PATIENCE, ended).await.unwrap_or_else(|_| {
+        Err(Problem::new(Code::Unavailable, "the job was told to stop, but its end is not written down yet")
+            .hint("ask what became of it with `decores job show`"))
+    })
 }
 
 /// Which sealed file.
@@ -140,16 +157,16 @@ pub(crate) async fn sealed(node: &Arc<Node>, who: &Principal, job: JobId, what: 
         return Err(Problem::new(Code::StateConflict, format!("the job is still {}", record.state())));
     }
     let names = names(job, record.attempt()).map_err(|error| unusable(&error))?;
-    let (until, name) = match what {
-        What::Output => (held.row.result_until, names.output),
-        What::Logs => (held.row.logs_until, names.logs),
+    let (had, kept, name) = match what {
+        What::Output => (held.row.result_until, held.row.result_kept(), names.output),
+        What::Logs => (held.row.logs_until, held.row.logs_kept(), names.logs),
     };
-    let Some(until) = until else {
+    if had.is_none() {
         let problem = Problem::new(Code::StateConflict, format!("the job ended as {} without it", record.state()));
         return Err(problem.hint("`decores job show` says why it ended, `decores job logs` what the program wrote"));
-    };
+    }
     let gone = || Problem::new(Code::Gone, "it was removed, or its time is over");
-    if held.row.results_removed.is_some() || node.clock.now() >= until {
+    if kept.is_none_or(|until| node.clock.now() >= until) {
         return Err(gone());
     }
     let file = node.blobs.open_blob(&name).map_err(|error| unusable(&error))?.ok_or_else(gone)?;
@@ -163,35 +180,18 @@ fn unusable(error: &dyn std::error::Error) -> Problem {
 }
 
 pub(crate) async fn delete_result(node: &Arc<Node>, who: &Principal, job: JobId) -> Result<(), Problem> {
-    let (mut held, _) = find::<action::DeleteResult>(node, who, job).await?;
+    let (held, _) = find::<action::DeleteResult>(node, who, job).await?;
     if !held.row.record.state().is_final() {
         return Err(Problem::new(Code::StateConflict, format!("the job is still {}", held.row.record.state())));
     }
-    remove_results(node, &mut held, "by-consumer").await
-}
-
-/// Deletes an ended job's sealed files, and says so in its record and in the log.
-pub(crate) async fn remove_results(node: &Node, held: &mut Held<JobRow>, reason: &str) -> Result<(), Problem> {
-    if held.row.results_removed.is_some() || (held.row.result_until.is_none() && held.row.logs_until.is_none()) {
+    let results = Removal::results(&held.row);
+    if results.is_empty() {
         return Ok(());
     }
-    let (job, attempt) = (held.row.record.job, held.row.record.attempt());
-    let blobs = node.blobs.clone();
-    let deleted = tokio::task::spawn_blocking(move || -> Result<(), BlobError> {
-        let names = names(job, attempt)?;
-        blobs.delete(&names.output)?;
-        blobs.delete(&names.logs)?;
-        Ok(())
-    });
-    match deleted.await {
-        Ok(Ok(())) => {}
-        Ok(Err(error)) => return Err(unusable(&error)),
-        Err(error) => return Err(unusable(&error)),
-    }
-    held.row.results_removed = Some(node.clock.now());
-    let reason = LogCode::parse(reason).map_err(|error| unusable(&error))?;
-    let event = Event::JobRemoved { job, attempt, reason, what: Vec::new() };
-    node.write_job(held, vec![event]).await.map_err(|e| store_problem(&e))
+    retention::remove(node, &held, results, Why::ByConsumer).await.map_err(|error| match &error {
+        RemoveError::Store(error) => unwritten(error),
+        RemoveError::File { .. } => unusable(&error),
+    })
 }
 
 pub(crate) async fn receipt(node: &Arc<Node>, who: &Principal, job: JobId) -> Result<Vec<u8>, Problem> {

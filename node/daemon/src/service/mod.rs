@@ -10,7 +10,7 @@ mod submit;
 use crate::node::Node;
 use crate::summary::Cause;
 use decores_access::{Action, Permit, Principal, Refusal, action};
-use decores_api::admin::{Alert, ApiKey, ApiKeyCreated, ApiKeyRequest, Key};
+use decores_api::admin::{Alert, ApiKey, ApiKeyCreated, ApiKeyRequest, Key, Mended};
 use decores_api::jobs::{Job, Submission};
 use decores_api::log::LogEntries;
 use decores_api::node::{NodeResponse, Status};
@@ -43,6 +43,14 @@ impl Service for Api {
 
     async fn metrics(&self, _: Permit<action::ReadMetrics>) -> Result<String, Problem> {
         Ok(admin::metrics(&self.0))
+    }
+
+    fn admits(&self, payload: u64) -> Result<(), Problem> {
+        let admitted = self.0.health.admits_payload(payload);
+        if admitted.is_err() {
+            self.0.summary.count(Cause::Degraded, self.0.clock.now());
+        }
+        admitted
     }
 
     async fn offer(&self, permit: Permit<action::AskOffer>, request: OfferRequest) -> Result<OfferResponse, Problem> {
@@ -134,6 +142,10 @@ impl Service for Api {
 
     async fn acknowledge(&self, _: Permit<action::AcknowledgeAlert>, alert: AlertId) -> Result<Alert, Problem> {
         admin::acknowledge(&self.0, alert).await
+    }
+
+    async fn mend(&self, _: Permit<action::MendWipes>) -> Result<Mended, Problem> {
+        admin::mend(&self.0).await
     }
 
     async fn api_keys(&self, _: Permit<action::ReadApiKeys>) -> Result<Vec<ApiKey>, Problem> {

@@ -1,7 +1,7 @@
 //! Offers and plans.
 
 use crate::epochs;
-use crate::node::{KeyChange, Node, key_event, store_problem};
+use crate::node::{KeyChange, Node, key_event, store_problem, unwritten};
 use crate::offers::{MAX_OPEN, too_many};
 use decores_access::{Permit, action};
 use decores_api::offers::{OfferRequest, OfferResponse, PlanRequest, PlanResponse};
@@ -38,7 +38,7 @@ pub(crate) async fn make(
     Ok(OfferResponse { envelope })
 }
 
-async fn issue(node: &Node, terms: &OfferTerms) -> Result<Envelope, Problem> {
+async fn issue(node: &Arc<Node>, terms: &OfferTerms) -> Result<Envelope, Problem> {
     let epoch = epochs::current(node).await.map_err(|e| store_problem(&e))?;
     let made = OfferKey::make(&epoch, terms, node.clock.now(), node.config.offer_ms, &*node.random);
     let (envelope, key) = made.map_err(|e| unmade(&e))?;
@@ -47,16 +47,19 @@ async fn issue(node: &Node, terms: &OfferTerms) -> Result<Envelope, Problem> {
     let issued =
         Event::OfferIssued { offer: key.offer, consumer: key.consumer, key: recipient.id(), expires: key.expires };
     let created = key_event(KeyChange::Created, recipient.id(), Purpose::Offer, recipient.epoch(), Algorithm::XWing);
-    // Only what is in the log is handed out.
-    node.persist(Vec::new(), vec![created, issued]).await.map_err(|e| store_problem(&e))?;
+    // Only what is in the log is handed out; an offer that cannot be written now is not worth a wait.
+    if let Err(error) = node.write(Vec::new(), vec![created, issued]).await {
+        crate::offers::destroy(node, key);
+        return Err(unwritten(&error));
+    }
     if *node.stopping.borrow() {
-        crate::offers::destroy(node, key).await;
+        crate::offers::destroy(node, key);
         return Err(Problem::new(Code::Unavailable, "the node is stopping"));
     }
     match node.offers.add(key) {
         None => Ok(envelope),
         Some(key) => {
-            crate::offers::destroy(node, key).await;
+            crate::offers::destroy(node, key);
             Err(too_many())
         }
     }
@@ -92,6 +95,6 @@ pub(crate) fn refused(refusal: &Refusal) -> Problem {
         }
         Refusal::Limit { .. } => problem.hint("ask for less; the offer lists the largest limits"),
         Refusal::Host { .. } => problem.hint("the operator can run `decores doctor` to see what is missing"),
-        Refusal::Unsupported { .. } => problem,
+        Refusal::Scratch | Refusal::Unsupported { .. } => problem,
     }
 }

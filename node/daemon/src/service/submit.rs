@@ -4,7 +4,7 @@ use super::jobs::wire;
 use super::offers::refused;
 use crate::blobs::names;
 use crate::life::{self, Live};
-use crate::node::{Node, store_problem};
+use crate::node::{Node, store_problem, unwritten};
 use crate::offers;
 use crate::records::{Held, JobRow, SubmissionRow, job_state};
 use decores_access::{Permit, action};
@@ -103,12 +103,12 @@ async fn take(node: &Arc<Node>, admitted: Admitted, mut payload: PayloadStream) 
     let patience = Duration::from_millis(key.expires.since_ms(node.clock.now()));
     let stored = match tokio::time::timeout(patience, store(node, job, attempt, &mut payload)).await {
         Ok(Ok(())) if *node.stopping.borrow() => Err(stopping()),
-        Ok(stored) => stored,
+        Ok(stored) => stored.and_then(|()| node.health.admits()),
         Err(_) => Err(Problem::new(Code::RequestTimeout, "the offer ran out before the payload had arrived")
             .hint("the operator can make offers last longer: `jobs.offer_seconds`")),
     };
     if let Err(problem) = stored {
-        offers::destroy(node, key).await;
+        offers::destroy(node, key);
         // Where another submission of the same attempt was first, the file is that one's.
         if problem.code != Code::StateConflict {
             discard(node, job, attempt).await;
@@ -128,7 +128,7 @@ async fn take(node: &Arc<Node>, admitted: Admitted, mut payload: PayloadStream) 
             Ok(shown)
         }
         Err(problem) => {
-            offers::destroy(node, key).await;
+            offers::destroy(node, key);
             discard(node, job, attempt).await;
             Err(problem)
         }
@@ -160,6 +160,8 @@ async fn store(node: &Node, job: JobId, attempt: Attempt, payload: &mut PayloadS
         Err(error) => return Err(unwritten(&error)),
     };
     while let Some(piece) = payload.next().await? {
+        // What was announced when it began to arrive says nothing of what others have written since.
+        node.health.admits()?;
         // Pieces are small and go to the page cache; the one slow call is the commit below.
         blob.write_all(&piece).map_err(|e| unwritten(&e))?;
     }
@@ -194,8 +196,11 @@ async fn first(
         log_key: Base64(random_bytes::<32>(&*node.random).to_vec()),
         result_until: None,
         logs_until: None,
+        result_removed: None,
+        logs_removed: None,
+        receipt_until: None,
+        submission: Base64(lookup.to_vec()),
         engine: None,
-        results_removed: None,
         receipt_attempt: None,
     };
     let changes = (|| -> Result<Vec<Change>, StoreError> {
@@ -213,7 +218,8 @@ async fn again(node: &Node, mut held: Held<JobRow>, key: &OfferKey) -> Result<He
     resubmitted.map_err(|error| Problem::new(Code::StateConflict, error.to_string()))?;
     held.row.result_until = None;
     held.row.logs_until = None;
-    held.row.results_removed = None;
+    held.row.result_removed = None;
+    held.row.logs_removed = None;
     held.row.engine = None;
     let change = node.records.update(&held, job_state(&held.row)).map(|change| vec![change]);
     write(node, change, &held.row).await?;
@@ -223,15 +229,10 @@ async fn again(node: &Node, mut held: Held<JobRow>, key: &OfferKey) -> Result<He
 
 /// Writes a queued attempt; durable before it is acknowledged.
 async fn write(node: &Node, changes: Result<Vec<Change>, StoreError>, row: &JobRow) -> Result<(), Problem> {
-    let entries = queued_event(row).and_then(|event| node.ledger.entries(&[event]).ok());
-    let written = match (changes, entries) {
-        (Ok(changes), Some(entries)) => node.ledger.commit(changes, entries).await.map(drop),
-        (Err(error), _) => Err(error),
-        (Ok(_), None) => Err(StoreError::Failed { during: "composing an entry", source: "bad log key".into() }),
-    };
-    written.map_err(|error| match error {
+    let event = queued_event(row).ok_or_else(|| Problem::new(Code::Internal, "the job's log key is damaged"))?;
+    node.write(changes.map_err(|e| store_problem(&e))?, vec![event]).await.map_err(|error| match error {
         StoreError::Exists(_) | StoreError::Stale(_) => being_taken(),
-        error => store_problem(&error),
+        error => unwritten(&error),
     })
 }
 

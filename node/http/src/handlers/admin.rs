@@ -1,4 +1,4 @@
-//! Keys, alerts, API keys: the operator's.
+//! Keys, alerts, unfinished wipes, API keys: the operator's.
 
 use super::id;
 use crate::auth::Caller;
@@ -13,7 +13,7 @@ use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use decores_access::action;
 use decores_api::Problem;
-use decores_api::admin::{Alert, ApiKey, ApiKeyCreated, ApiKeyRequest, Key};
+use decores_api::admin::{Alert, ApiKey, ApiKeyCreated, ApiKeyRequest, Key, Mended};
 
 /// Lists the node's keys, without their secrets.
 #[utoipa::path(get, path = "/v1/keys", tag = "operator", responses((status = 200, description = "As asked", body = Vec<Key>), (status = 403, description = "The key's role does not include it", body = Problem)))]
@@ -45,6 +45,13 @@ pub(crate) async fn acknowledge<S: Service>(
 ) -> Result<Json<Alert>, Failure> {
     let permit = caller.permit::<action::AcknowledgeAlert>(&*shared.node).await?;
     Ok(Json(shared.node.acknowledge(permit, id(&alert)?).await?))
+}
+
+/// Tries every unfinished wipe again, and says what is gone and what is not.
+#[utoipa::path(post, path = "/v1/mend", tag = "operator", responses((status = 200, description = "As asked", body = Mended), (status = 403, description = "The key's role does not include it", body = Problem)))]
+pub(crate) async fn mend<S: Service>(State(shared): State<Shared<S>>, caller: Caller) -> Result<Json<Mended>, Failure> {
+    let permit = caller.permit::<action::MendWipes>(&*shared.node).await?;
+    Ok(Json(shared.node.mend(permit).await?))
 }
 
 /// Lists API keys, without the keys themselves.

@@ -2,7 +2,7 @@
 
 use super::{id, typed};
 use crate::auth::Caller;
-use crate::body::submission;
+use crate::body::{content_length, submission};
 use crate::extract::{Path, Query};
 use crate::failure::Failure;
 use crate::router::Shared;
@@ -29,7 +29,7 @@ use tokio_util::io::ReaderStream;
     (status = 200, description = "Taken before, under the same key and spec", body = Job),
     (status = 409, description = "Key used for another spec, or offer not valid", body = Problem),
     (status = 413, description = "Too large", body = Problem), (status = 422, description = "Refused", body = Problem),
-    (status = 503, description = "The queue is full; Retry-After says when to ask again", body = Problem)))]
+    (status = 503, description = "The queue is full, or the node is short of something and goes on by itself; Retry-After says when to ask again", body = Problem)))]
 pub(crate) async fn submit<S: Service>(
     State(shared): State<Shared<S>>,
     caller: Caller,
@@ -38,6 +38,8 @@ pub(crate) async fn submit<S: Service>(
 ) -> Result<(StatusCode, Json<Job>), Failure> {
     let permit = caller.permit::<action::SubmitJob>(&*shared.node).await?;
     let key = idempotency_key(&headers)?;
+    // The length of all bounds that of the payload; one that is not announced is bounded as it arrives.
+    shared.node.admits(content_length(&headers).unwrap_or(0))?;
     let (head, payload) = submission(&headers, body, &shared.limits).await?;
     let submitted = shared.node.submit(permit, key, head, payload).await?;
     let status = if submitted.created { StatusCode::CREATED } else { StatusCode::OK };
@@ -100,9 +102,10 @@ pub(crate) async fn show<S: Service>(
     Ok(Json(shared.node.job(&caller.0, id(&job)?, query.after, wait).await?))
 }
 
-/// Stops a job that has not ended.
+/// Stops a job that has not ended; answered when its end is durable.
 #[utoipa::path(post, path = "/v1/jobs/{job}/cancel", tag = "jobs", params(("job" = String, Path)),
-    responses((status = 200, description = "As asked", body = Job), (status = 404, description = "Not there, or another consumer's", body = Problem), (status = 409, description = "It has ended", body = Problem)))]
+    responses((status = 200, description = "Stopped", body = Job), (status = 404, description = "Not there, or another consumer's", body = Problem), (status = 409, description = "It has ended", body = Problem),
+    (status = 503, description = "It was told to stop, but its end is not durable yet", body = Problem)))]
 pub(crate) async fn cancel<S: Service>(
     State(shared): State<Shared<S>>,
     caller: Caller,

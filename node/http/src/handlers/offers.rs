@@ -18,7 +18,7 @@ use decores_api::offers::{OfferRequest, OfferResponse, PlanRequest, PlanResponse
     (status = 201, description = "Made", body = OfferResponse),
     (status = 422, description = "The node cannot give that protection", body = Problem),
     (status = 429, description = "Too many open offers", body = Problem),
-    (status = 503, description = "No locked memory left", body = Problem)))]
+    (status = 503, description = "The node is short of something and goes on by itself: locked memory, disk, memory, descriptors …", body = Problem)))]
 pub(crate) async fn create<S: Service>(
     State(shared): State<Shared<S>>,
     caller: Caller,
@@ -26,6 +26,7 @@ pub(crate) async fn create<S: Service>(
     body: Body,
 ) -> Result<(StatusCode, Json<OfferResponse>), Failure> {
     let permit = caller.permit::<action::AskOffer>(&*shared.node).await?;
+    shared.node.admits(0)?;
     let request = json(&headers, body, &shared.limits).await?;
     Ok((StatusCode::CREATED, Json(shared.node.offer(permit, request).await?)))
 }
