@@ -4,6 +4,7 @@
 //! `cargo metadata`, the tree) is gathered once in [`workspace`].
 
 mod bench;
+mod campaign;
 mod rust_text;
 mod tidy;
 mod workspace;
@@ -26,11 +27,15 @@ enum Command {
     /// Measure, beside the bare tools in the same run
     #[command(subcommand)]
     Bench(bench::Bench),
+    /// Damage nodes, and look at them from outside
+    #[command(subcommand)]
+    Campaign(campaign::Campaign),
 }
 
 fn main() -> Result<ExitCode> {
     match Arguments::parse().command {
         Command::Tidy => tidy::run(),
         Command::Bench(which) => bench::run(which),
+        Command::Campaign(which) => campaign::run(&which),
     }
 }

@@ -1,0 +1,254 @@
+//! A home that outlives its nodes, and the processes of whichever node lives there.
+
+use super::image::Image;
+use super::plan::Victim;
+use crate::machine::{Process, family};
+use crate::node::{Settings, read_login, signal_all, try_statement};
+use crate::programs::program;
+use crate::wait::within;
+use decores_api::node::NodeStatement;
+use std::fs::{self, File};
+use std::net::SocketAddr;
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, PermissionsExt as _};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+/// How long a start may take, and an end, in milliseconds.
+const PATIENCE_MS: u64 = 40_000;
+
+/// A node's home, with whoever lives in it.
+pub struct Nest {
+    folder: PathBuf,
+    image: Option<Image>,
+    first_uid: u32,
+    slots: u32,
+    child: Option<Child>,
+    /// Processes that were seen to belong to the node.
+    seen: Vec<u32>,
+    address: Option<SocketAddr>,
+    statement: Option<NodeStatement>,
+    operator: Option<String>,
+    starts: u32,
+    keep: bool,
+}
+
+impl Nest {
+    /// A fresh home; on an image of its own where that is allowed.
+    pub fn make(name: &str, settings: &Settings, on_image: bool) -> Result<Self, String> {
+        // Without links in its path, as the kernel names it.
+        let temporary = std::env::temp_dir().canonicalize().map_err(|e| e.to_string())?;
+        let folder = temporary.join(format!("decores-campaign-{}-{name}", std::process::id()));
+        let failed = |e: std::io::Error| format!("failed to make `{}`: {e}", folder.display());
+        fs::DirBuilder::new().mode(0o711).create(&folder).map_err(failed)?;
+        for name in ["disk", "tmp", "cwd"] {
+            fs::create_dir(folder.join(name)).map_err(failed)?;
+        }
+        let image = on_image.then(|| Image::make(&folder.join("image"), &folder.join("disk"))).transpose()?;
+        // Jobs' users must reach the jails inside.
+        fs::set_permissions(folder.join("disk"), fs::Permissions::from_mode(0o711)).map_err(failed)?;
+        fs::DirBuilder::new().mode(0o700).create(folder.join("disk/home")).map_err(failed)?;
+        let first_uid = settings.write(&folder.join("disk/home/config.toml"));
+        // What the campaign made is not what a power cut is to take.
+        let synced = Command::new("sync").arg("-f").arg(folder.join("disk/home")).status().map_err(failed)?;
+        if !synced.success() {
+            return Err("failed to sync a fresh home".to_owned());
+        }
+        Ok(Self {
+            folder,
+            image,
+            first_uid,
+            slots: settings.slots,
+            child: None,
+            seen: Vec::new(),
+            address: None,
+            statement: None,
+            operator: None,
+            starts: 0,
+            keep: false,
+        })
+    }
+
+    /// Its folder: home, image, the node's outputs, its temporary files.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// The node's home.
+    pub fn home(&self) -> PathBuf {
+        self.folder.join("disk/home")
+    }
+
+    /// The disk it lies on.
+    pub const fn image(&mut self) -> Option<&mut Image> {
+        self.image.as_mut()
+    }
+
+    /// The user ids of its jobs.
+    pub const fn uids(&self) -> std::ops::Range<u32> {
+        self.first_uid..self.first_uid + self.slots
+    }
+
+    /// Where the node listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address.expect("the node was started")
+    }
+
+    /// Who the node says it is.
+    pub fn statement(&self) -> &NodeStatement {
+        self.statement.as_ref().expect("the node was started")
+    }
+
+    /// The first API key.
+    pub fn operator(&self) -> &str {
+        self.operator.as_deref().expect("the node was started")
+    }
+
+    /// The node's process.
+    pub fn pid(&self) -> Option<u32> {
+        self.child.as_ref().map(Child::id)
+    }
+
+    /// Whether the node runs.
+    pub fn is_up(&mut self) -> bool {
+        self.child.as_mut().is_some_and(|child| matches!(child.try_wait(), Ok(None)))
+    }
+
+    /// The last lines that the node wrote.
+    pub fn last_words(&self) -> String {
+        let log = fs::read_to_string(self.folder.join("stderr")).unwrap_or_default();
+        let lines: Vec<&str> = log.lines().collect();
+        lines[lines.len().saturating_sub(5)..].join("\n")
+    }
+
+    /// Starts a node on the home, and learns who it is; a later one must be the same.
+    pub fn start(&mut self) -> Result<(), String> {
+        self.start_within(PATIENCE_MS)
+    }
+
+    /// The same, within a time.
+    pub fn start_within(&mut self, ms: u64) -> Result<(), String> {
+        let login = self.spawn(ms)?;
+        let (address, operator) = read_login(&login);
+        let statement = try_statement(address).map_err(|e| format!("the node does not say who it is: {e}"))?;
+        if let Some(before) = &self.statement {
+            let same = |s: &NodeStatement| (s.identity, s.log_key.clone(), s.tls_ca.clone());
+            if same(before) != same(&statement) {
+                return Err("the node has another identity, log key or authority than before".to_owned());
+            }
+        }
+        if operator.is_some() && self.operator.is_some() {
+            return Err("the node forgot its operator's key and made another".to_owned());
+        }
+        self.operator = self.operator.take().or(operator);
+        self.address = Some(address);
+        self.statement = Some(statement);
+        self.family();
+        Ok(())
+    }
+
+    fn spawn(&mut self, ms: u64) -> Result<String, String> {
+        self.starts += 1;
+        let out = self.folder.join(format!("stdout.{}", self.starts));
+        let failed = |e: std::io::Error| format!("failed to start a node: {e}");
+        let errors = File::options().create(true).append(true).open(self.folder.join("stderr")).map_err(failed)?;
+        let mut command = Command::new(program("decoresd"));
+        program("decores-engine-wasm");
+        command.arg("run").arg("--home").arg(self.home()).args(["--listen", "127.0.0.1:0"]);
+        command.current_dir(self.folder.join("cwd")).env("TMPDIR", self.folder.join("tmp"));
+        command.stdin(Stdio::null()).stdout(File::create(&out).map_err(failed)?).stderr(errors);
+        let child = self.child.insert(command.spawn().map_err(failed)?);
+        let login = within(ms, || {
+            if let Ok(Some(status)) = child.try_wait() {
+                return Some(Err(format!("the node ended while it started ({status})")));
+            }
+            let said = fs::read_to_string(&out).unwrap_or_default();
+            said.lines().find(|l| l.starts_with("decores login ")).map(|l| Ok(l.to_owned()))
+        });
+        login
+            .unwrap_or_else(|| Err("the node does not start".to_owned()))
+            .map_err(|e| format!("{e}; its last words:\n{}", self.last_words()))
+    }
+
+    /// The node and everything that it started, the node first.
+    pub fn family(&mut self) -> Vec<Process> {
+        let found = self.pid().map(family).unwrap_or_default();
+        for process in &found {
+            if !self.seen.contains(&process.pid) {
+                self.seen.push(process.pid);
+            }
+        }
+        found
+    }
+
+    /// Kills some of its processes at once; the node is waited for when it is one of them.
+    pub fn kill(&mut self, pids: &[u32]) {
+        signal_all("KILL", pids);
+        if let Some(child) = self.child.as_mut().filter(|child| pids.contains(&child.id())) {
+            let _ = child.wait();
+            self.child = None;
+        }
+    }
+
+    /// Kills the node and everything that it started.
+    pub fn kill_all(&mut self) {
+        let all = self.victims(Victim::All);
+        if !all.is_empty() {
+            self.kill(&all);
+        }
+    }
+
+    /// Waits until nothing runs that a node on this home had started; what stays is told.
+    pub fn wait_for_end(&mut self) -> Vec<u32> {
+        let gone = |pid: &u32| !Path::new(&format!("/proc/{pid}")).exists();
+        within(PATIENCE_MS, || self.seen.iter().all(gone).then_some(()));
+        self.seen.retain(|pid| !gone(pid));
+        self.seen.clone()
+    }
+
+    /// The processes that are meant by a victim, as far as there are any.
+    pub fn victims(&mut self, victim: Victim) -> Vec<u32> {
+        let family = self.family();
+        let named = |name: &str| family.iter().filter(|p| p.name == name).map(|p| p.pid).collect::<Vec<u32>>();
+        // What it starts bears the launcher's name, too, until it has become an engine.
+        let launcher = named("decores-launch").into_iter().take(1);
+        let engines = named("engine");
+        let compiles = |pid: &u32| parent(*pid).is_some_and(|of| engines.contains(&of));
+        match victim {
+            Victim::Node => self.pid().into_iter().collect(),
+            Victim::Launcher => launcher.collect(),
+            Victim::Engine => engines.iter().copied().filter(|pid| !compiles(pid)).collect(),
+            Victim::Compile => engines.iter().copied().filter(compiles).collect(),
+            Victim::Server => named("gocryptfs"),
+            Victim::All => family.iter().map(|p| p.pid).collect(),
+        }
+    }
+
+    /// Keeps the folder after the campaign.
+    pub const fn keep(&mut self) {
+        self.keep = true;
+    }
+}
+
+impl Drop for Nest {
+    fn drop(&mut self) {
+        self.kill_all();
+        self.wait_for_end();
+        if self.keep {
+            // What lies on the image stays readable: `mount -o loop`.
+            self.image.take();
+            return;
+        }
+        self.image.take();
+        let _ = fs::remove_dir_all(&self.folder);
+    }
+}
+
+/// Whether this is root: `/proc/self` belongs to whoever runs this process.
+pub fn is_root() -> bool {
+    fs::metadata("/proc/self").is_ok_and(|meta| meta.uid() == 0)
+}
+
+fn parent(pid: u32) -> Option<u32> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    stat.rsplit_once(") ")?.1.split(' ').nth(1)?.parse().ok()
+}
