@@ -279,6 +279,7 @@ pub(crate) fn execute(path: &Path, arguments: &[&CStr], environment: &[&CStr]) -
 }
 
 /// Fills a buffer from the kernel's random source.
+#[expect(clippy::disallowed_methods, reason = "the launcher is a process of its own, and nobody hands it a `Random`")]
 pub(crate) fn random(out: &mut [u8]) -> io::Result<()> {
     // SAFETY: pointer and length belong to one live slice. As many bytes as are asked for here never come in parts.
     let got = done(unsafe { libc::getrandom(out.as_mut_ptr().cast(), out.len(), 0) } as c_long)?;
