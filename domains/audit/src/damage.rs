@@ -45,6 +45,15 @@ pub enum Damage {
         #[source]
         source: EntryError,
     },
+    /// An entry that cannot be read, and that nothing was signed over yet.
+    #[error("entry {index} in the store cannot be read, and is not signed yet")]
+    Unsigned {
+        /// Which.
+        index: u64,
+        /// Why.
+        #[source]
+        source: EntryError,
+    },
     /// Two ends of one attempt.
     #[error("entry {second} ends attempt {attempt} of {job} a second time, entry {first} had ended it")]
     TwoEnds {
@@ -95,13 +104,25 @@ pub enum Remedy {
 }
 
 impl Damage {
+    /// The same fault in an entry that nothing was signed over yet: there a damaged disk can be the reason.
+    pub(crate) fn unsigned(self) -> Self {
+        match self {
+            Self::Entry { index, source } => Self::Unsigned { index, source },
+            other => other,
+        }
+    }
+
     /// What helps against it.
     pub const fn remedy(&self) -> Remedy {
         match self {
             Self::Store(_) | Self::Read(_) | Self::Write { .. } => Remedy::Cause,
             Self::Checkpoint(_) | Self::NoCheckpoint(_) => Remedy::RestoreTiles,
             Self::Tile { .. } => Remedy::Rebuild,
-            Self::RolledBack { .. } | Self::Missing(_) | Self::Changed(_) | Self::Root(_) => Remedy::RestoreEntries,
+            Self::RolledBack { .. }
+            | Self::Missing(_)
+            | Self::Changed(_)
+            | Self::Root(_)
+            | Self::Unsigned { .. } => Remedy::RestoreEntries,
             Self::Entry { .. } | Self::TwoEnds { .. } => Remedy::Nothing,
         }
     }

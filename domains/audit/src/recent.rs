@@ -31,7 +31,7 @@ pub async fn check_recent(store: &dyn Store, tiles: &dyn TileStore, key: &LogKey
     let mut unsigned = head.size;
     while unsigned < stored {
         let entries = entries(store, unsigned, TILE_WIDTH.min(stored - unsigned)).await?;
-        day.add(unsigned, &entries)?;
+        day.add(unsigned, &entries).map_err(Damage::unsigned)?;
         unsigned += entries.len() as u64;
     }
     let Some(signed) = Signed::open(tiles, head)? else { return Err(edge_damage(store, tiles, head).await?) };

@@ -392,7 +392,9 @@ async fn two_ends_of_one_attempt_are_refused_by_both_indexes() {
 async fn an_entry_that_cannot_be_read_is_refused_by_index_signed_or_not() {
     let log = log().await;
     log.store.commit(batch(vec![dated(SIZE), b"{}".to_vec()])).await.unwrap();
-    assert!(matches!(check(&log).await, Err(Damage::Entry { index: 1301, .. })));
+    let found = check(&log).await.unwrap_err();
+    assert!(matches!(found, Damage::Unsigned { index: 1301, .. }), "{found}");
+    assert_eq!(found.remedy(), Remedy::RestoreEntries, "a damaged disk may be the reason");
     log.append(Vec::new()).await;
     assert!(matches!(check(&log).await, Err(Damage::Entry { index: 1301, .. })));
 }

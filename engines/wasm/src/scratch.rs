@@ -59,8 +59,8 @@ impl Usage {
                 Ok(taken) => after = taken.saturating_add(bytes),
                 Err(e) => {
                     self.stopped = Some(match e.raw_os_error() {
-                        // Folders so deep that they cannot be counted cannot be sealed either.
-                        Some(libc::ENAMETOOLONG) => Stopped::Full,
+                        // The guest's own doing: folders so deep, or so many open files, that they cannot be counted.
+                        Some(libc::ENAMETOOLONG | libc::EMFILE) => Stopped::Full,
                         _ => Stopped::Failed(e),
                     });
                     return false;

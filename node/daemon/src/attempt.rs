@@ -7,7 +7,7 @@ use crate::life::{Live, Verdict, cancellation, enter};
 use crate::node::Node;
 use crate::records::EngineRow;
 use crate::slots::Slot;
-use decores_blobs::{BlobError, BlobWriter};
+use decores_blobs::BlobWriter;
 use decores_launcher::{EngineDescriptors, Launched};
 use decores_sandbox::plan::{IsolationPlan, plan};
 use decores_sandbox::protocol::{EngineEvent, EngineJob, Exit, Finished, Locked, MAX_EVENT};
@@ -35,12 +35,14 @@ pub(crate) struct Attempted {
     pub(crate) slot: Option<Slot>,
     pub(crate) finished: Option<Finished>,
     pub(crate) exit: Option<Exit>,
+    /// Whether something that the engine sealed could not be kept: all of it is to be deleted.
+    pub(crate) unkept: bool,
 }
 
 impl Attempted {
     /// An attempt that no engine said anything of.
     pub(crate) const fn never(verdict: Verdict, slot: Option<Slot>) -> Self {
-        Self { verdict, slot, finished: None, exit: None }
+        Self { verdict, slot, finished: None, exit: None, unkept: false }
     }
 }
 
@@ -121,7 +123,12 @@ async fn attend(
     attempted.exit = launched.exit.await.ok();
     attempted.finished = attempted.finished.filter(|finished| is_credible(finished, live, plan));
     attempted.verdict = judge(stopped, attempted.finished.as_ref(), attempted.exit.as_ref());
-    keep(node, live, &attempted, output, logs).await;
+    if let Err(error) = keep(node, live, &attempted, output, logs).await {
+        // An end that promises a result which is not there could never be tried again.
+        tracing::error!(job = %plan.job, error = chain(&*error), "failed to keep a sealed result");
+        attempted.verdict = Verdict::of(Reason::EngineLost);
+        attempted.unkept = true;
+    }
     attempted
 }
 
@@ -291,42 +298,46 @@ fn judge(stopped: Option<Reason>, finished: Option<&Finished>, exit: Option<&Exi
 }
 
 /// Keeps what the engine sealed; the rest is removed as its writers are dropped.
-async fn keep(node: &Node, live: &mut Live, attempted: &Attempted, output: BlobWriter, logs: BlobWriter) {
+///
+/// # Errors
+/// If some of it could not be kept: then none is, though files may be there.
+async fn keep(
+    node: &Node,
+    live: &mut Live,
+    attempted: &Attempted,
+    output: BlobWriter,
+    logs: BlobWriter,
+) -> Result<(), Failure> {
     let Some(finished) = attempted.finished.as_ref().filter(|_| attempted.verdict.state != JobState::Cancelled) else {
-        return;
+        return Ok(());
     };
     let Limits { output_bytes, log_bytes, .. } = live.held.row.spec.limits;
-    let (sealed_output, sealed_logs) = (finished.output.is_some(), finished.logs.is_some());
-    let kept = tokio::task::spawn_blocking(move || {
-        let keep = |sealed: bool, blob, limit| if sealed { commit(blob, limit) } else { Ok(false) };
-        (keep(sealed_output, output, output_bytes), keep(sealed_logs, logs, log_bytes))
-    });
-    let Ok((output, logs)) = kept.await else { return };
-    let now = node.clock.now();
-    let (row, config) = (&mut live.held.row, &node.config);
-    for (kept, place, life) in
-        [(output, &mut row.result_until, config.keep_result_ms), (logs, &mut row.logs_until, config.keep_logs_ms)]
-    {
-        match kept {
-            Ok(true) => *place = Some(now.plus_ms(life)),
-            Ok(false) => {}
-            Err(error) => tracing::error!(error = chain(&error), "failed to keep a sealed result"),
-        }
-    }
+    let output = finished.output.map(|_| (output, output_bytes));
+    let logs = finished.logs.map(|_| (logs, log_bytes));
+    let (output_kept, logs_kept) = (output.is_some(), logs.is_some());
+    let mut sealed = output.into_iter().chain(logs);
+    tokio::task::spawn_blocking(move || sealed.try_for_each(|(blob, limit)| commit(blob, limit))).await??;
+    let (now, row, config) = (node.clock.now(), &mut live.held.row, &node.config);
+    row.result_until = output_kept.then(|| now.plus_ms(config.keep_result_ms));
+    row.logs_until = logs_kept.then(|| now.plus_ms(config.keep_logs_ms));
+    Ok(())
 }
 
 /// Makes a sealed file durable, unless it is larger than what can have been sealed within the limit.
-fn commit(blob: BlobWriter, limit: u64) -> Result<bool, BlobError> {
+fn commit(blob: BlobWriter, limit: u64) -> Result<(), Failure> {
     let most = limit.saturating_add(limit / 1024).saturating_add(SEALED_OVERHEAD);
-    match blob.file().metadata() {
-        Ok(meta) if meta.len() <= most => blob.commit().map(|()| true),
-        Ok(_) | Err(_) => Ok(false),
+    let length = blob.file().metadata()?.len();
+    if length > most {
+        return Err(format!("it has {length} bytes, and at most {most} can have been sealed").into());
     }
+    Ok(blob.commit()?)
 }
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
     use super::*;
+    use decores_blobs::{BlobName, BlobStore};
 
     const EXIT: Exit =
         Exit { code: None, signal: Some(9), deadline: false, out_of_memory: false, cpu_ms: 0, memory_bytes: 0 };
@@ -354,5 +365,20 @@ mod tests {
         assert_eq!(judge(None, None, Some(&EXIT)), Verdict::of(Reason::EngineLost));
         assert_eq!(judge(None, None, Some(&Exit { deadline: true, ..EXIT })).reason, Reason::LimitTime);
         assert_eq!(judge(None, None, Some(&Exit { out_of_memory: true, ..EXIT })).reason, Reason::LimitMemory);
+    }
+
+    #[test]
+    fn what_is_too_large_or_has_no_name_to_take_is_an_error_and_not_simply_absent() {
+        let folder = tempfile::tempdir().unwrap();
+        let blobs = BlobStore::open(folder.path()).unwrap();
+        let name = BlobName::parse("job_00-1.output").unwrap();
+        commit(blobs.create(&name, u64::MAX).unwrap(), 0).unwrap();
+        assert!(blobs.delete(&name).unwrap());
+        let large = blobs.create(&name, u64::MAX).unwrap();
+        large.file().set_len(SEALED_OVERHEAD + 1).unwrap();
+        assert!(commit(large, 0).unwrap_err().to_string().contains("at most"));
+        let blob = blobs.create(&name, u64::MAX).unwrap();
+        std::fs::create_dir(folder.path().join(name.as_str())).unwrap();
+        commit(blob, 0).unwrap_err();
     }
 }

@@ -8,7 +8,7 @@ use crate::offers;
 use crate::receipts;
 use crate::records::{Held, JobRow, ReceiptRow, job_state};
 use crate::slots::Slot;
-use crate::wipe::{OFFER_KEY, Removal, SEALED_INPUT, Wiped};
+use crate::wipe::{OFFER_KEY, SEALED_INPUT, SEALED_LOGS, SEALED_OUTPUT, Wiped, When};
 use anyhow::{Context as _, Result};
 use decores_audit::code::Code;
 use decores_audit::event::Event;
@@ -44,7 +44,7 @@ pub(crate) async fn end_interrupted(node: &Node, mut held: Held<JobRow>, verdict
 async fn finish(node: &Node, held: &mut Held<JobRow>, key: Option<OfferKey>, attempted: &mut Attempted) -> Result<()> {
     let (job, attempt) = (held.row.record.job, held.row.record.attempt());
     let destroyed = key.as_ref().map(offers::destroyed);
-    let wiped = wipe(node, &held.row, key).await;
+    let wiped = wipe(node, &held.row, key, attempted.unkept).await;
     let leftover = LeftoverRow::of((job, attempt), held.row.engine.as_ref(), &wiped, node.clock.now());
     hold_back(node, attempted.slot.take(), leftover.as_ref());
     if held.row.record.state() != JobState::Wiping {
@@ -61,7 +61,11 @@ async fn finish(node: &Node, held: &mut Held<JobRow>, key: Option<OfferKey>, att
         enter(node, held, JobState::Wiping, Reason::WipeIncomplete).await?;
     }
     if attempted.verdict.reason == Reason::EngineLost {
-        let message = format!("the engine of {job}, attempt {attempt}, ended without a result");
+        let message = if attempted.unkept {
+            format!("what the engine of {job}, attempt {attempt}, sealed could not be kept")
+        } else {
+            format!("the engine of {job}, attempt {attempt}, ended without a result")
+        };
         node.alert(AlertKind::EngineLost, message).await;
     }
     conclude(node, held, attempted, &wipe, leftover).await
@@ -103,9 +107,9 @@ async fn conclude(
     let id = receipts::row_id(job, attempt);
     let mut changes =
         vec![node.records.update(held, job_state(&held.row))?, node.records.insert(&id, Some(consumer), 0, &receipt)?];
+    // A file that an earlier start could not delete may be known under this id: the attempt was never queued then.
+    changes.push(Change::Delete { table: Table::Leftovers, id: id.clone() });
     if let Some(leftover) = leftover {
-        // A file that an earlier start could not delete may be known under this id: the attempt was never queued then.
-        changes.push(Change::Delete { table: Table::Leftovers, id: id.clone() });
         changes.push(node.records.insert(&id, None, 0, &leftover)?);
     }
     node.persist_entries(changes, entries).await?;
@@ -125,15 +129,21 @@ pub(crate) fn wiped_event(job: JobId, attempt: Attempt, wipe: &WipeRecord) -> Op
     Some(Event::JobWiped { job, attempt, complete: wipe.complete, category: wipe.category()?, checks })
 }
 
-/// Destroys what an attempt held and looks whether it is gone. `key` is absent where a restart lost it already.
-async fn wipe(node: &Node, row: &JobRow, key: Option<OfferKey>) -> Wiped {
+/// Destroys what an attempt held and looks whether it is gone. `key` is absent where a restart lost it already;
+/// `results` says whether what the engine sealed goes too.
+async fn wipe(node: &Node, row: &JobRow, key: Option<OfferKey>, results: bool) -> Wiped {
     let mut wiped = Wiped::default();
     if let Some(engine) = &row.engine {
-        let removal = if key.is_some() { Removal::AtItsEnd } else { Removal::Now };
-        wiped.engine(node, &engine.plan, removal).await;
+        let when = if key.is_some() { When::AtItsEnd } else { When::Now };
+        wiped.engine(node, &engine.plan, when).await;
     }
-    let erased = wiped.offer_key(key);
-    let category = if erased { WipeCategory::PurgeCryptographicErase } else { WipeCategory::Clear };
-    wiped.file(node, (row.record.job, row.record.attempt()), SEALED_INPUT, category).await;
+    wiped.offer_key(key);
+    let attempt = (row.record.job, row.record.attempt());
+    let category = wiped.of_payload();
+    wiped.file(node, attempt, SEALED_INPUT, category).await;
+    if results {
+        wiped.file(node, attempt, SEALED_OUTPUT, WipeCategory::Clear).await;
+        wiped.file(node, attempt, SEALED_LOGS, WipeCategory::Clear).await;
+    }
     wiped
 }

@@ -71,8 +71,8 @@ async fn run(node: &Arc<Node>, mut live: Live, mut cancelled: watch::Receiver<Op
     };
     let attempted = match slot {
         Err(verdict) => Attempted::never(verdict, None),
-        // Every place is blocked by a wipe that failed: the operator has been alerted.
-        Ok(None) => Attempted::never(Verdict::of(Reason::Policy), None),
+        // Every place is blocked by a wipe that failed: the operator has been alerted, and the client has the job still.
+        Ok(None) => Attempted::never(Verdict::of(Reason::Resubmit), None),
         Ok(Some(slot)) => attempt::run(node, &mut live, slot, &mut cancelled).await,
     };
     ending::end(node, live, attempted).await;

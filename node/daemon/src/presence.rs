@@ -95,6 +95,10 @@ fn judge(last: Option<&PresenceRow>, newest: Option<Timestamp>, boot: &str, now:
 /// Writes that the node is alive; without an entry in the log. The next minute tries again.
 pub(crate) async fn refresh(node: &Node) {
     let _one = node.presence.0.lock().await;
+    if *node.stopping.borrow() {
+        // It may have said goodbye already.
+        return;
+    }
     let written = match sign(node, State::Running).await {
         Ok(change) => node.write(vec![change], Vec::new()).await,
         Err(error) => Err(error),

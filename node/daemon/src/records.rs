@@ -31,7 +31,7 @@ pub(crate) struct JobRow {
     /// Until when the sealed logs are kept; absent where there are none.
     pub(crate) logs_until: Option<Timestamp>,
     /// How the current attempt's engine is isolated; absent before one is launched.
-    #[serde(default, deserialize_with = "engine_of_this_version")]
+    #[serde(default, deserialize_with = "of_this_version")]
     pub(crate) engine: Option<EngineRow>,
     /// When the sealed output was removed.
     #[serde(alias = "resultsRemoved")]
@@ -61,7 +61,11 @@ pub(crate) struct EngineRow {
 
 /// A row that an older program wrote holds a plan that nothing can be done with any more: its engine ended with it,
 /// and the launcher finds by name what it left.
-fn engine_of_this_version<'de, D: Deserializer<'de>>(row: D) -> Result<Option<EngineRow>, D::Error> {
+pub(crate) fn of_this_version<'de, D, T>(row: D) -> Result<Option<T>, D::Error>
+where
+    D: Deserializer<'de>,
+    T: DeserializeOwned,
+{
     let row: Option<serde_json::Value> = Deserialize::deserialize(row)?;
     Ok(row.and_then(|row| serde_json::from_value(row).ok()))
 }

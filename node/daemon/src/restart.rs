@@ -33,9 +33,13 @@ pub(crate) async fn drop_payloads(store: &BlobStore) -> Result<()> {
 pub(crate) async fn finish(node: &Node) -> Result<()> {
     leftovers::block_places(node).await?;
     end_interrupted(node).await?;
-    let mended = leftovers::mend(node).await?;
-    if !mended.left.is_empty() {
-        tracing::warn!(left = mended.left.len(), "some wipes are still unfinished; `decores status` names them");
+    match leftovers::mend(node).await {
+        Ok(mended) if mended.left.is_empty() => {}
+        Ok(mended) => {
+            tracing::warn!(left = mended.left.len(), "some wipes are still unfinished; `decores status` names them");
+        }
+        // Their places stay blocked; the others serve.
+        Err(error) => tracing::error!(error = format!("{error:#}"), "failed to finish every unfinished wipe"),
     }
     sweep(node).await
 }

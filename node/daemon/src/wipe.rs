@@ -11,6 +11,8 @@ use decores_types::{Attempt, JobId, WipeCategory, chain};
 
 /// What the check of the offer key is called.
 pub(crate) const OFFER_KEY: &str = "offer-key";
+/// What the check of an engine's processes is called.
+const PROCESSES: &str = "processes";
 /// What the check of the payload is called.
 pub(crate) const SEALED_INPUT: &str = "sealed-input";
 /// What the check of a sealed output is called that no record keeps.
@@ -25,9 +27,9 @@ pub(crate) struct Wiped {
     pub(crate) causes: Vec<String>,
 }
 
-/// How an engine's traces are removed.
+/// When an engine's traces are removed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Removal {
+pub(crate) enum When {
     /// The launcher did when the engine ended; it tries again only where something is left.
     AtItsEnd,
     /// Nobody has since: it may be a former launcher's engine.
@@ -40,23 +42,32 @@ impl Wiped {
     }
 
     /// Processes, control groups, mounts and scratch of an engine.
-    pub(crate) async fn engine(&mut self, node: &Node, plan: &IsolationPlan, removal: Removal) {
-        let left = left(node, plan, removal).await.unwrap_or_else(|error| {
+    pub(crate) async fn engine(&mut self, node: &Node, plan: &IsolationPlan, when: When) {
+        let left = left(node, plan, when).await.unwrap_or_else(|error| {
             tracing::error!(job = %plan.job, error, "failed to look for leftovers");
             self.causes.push(error);
             Leftovers { processes: true, cgroup: true, mounts: true, scratch: true }
         });
-        self.add("processes", WipeCategory::Clear, !left.processes);
+        self.add(PROCESSES, WipeCategory::Clear, !left.processes);
         self.add("cgroup", WipeCategory::Clear, !left.cgroup);
         self.add("mounts", WipeCategory::Clear, !left.mounts);
         self.add("scratch", WipeCategory::Clear, !left.scratch);
     }
 
     /// The key that opens the payload; without one, the process that held it is gone, and with it its locked memory.
-    pub(crate) fn offer_key(&mut self, key: Option<OfferKey>) -> bool {
+    pub(crate) fn offer_key(&mut self, key: Option<OfferKey>) {
         let gone = key.is_none_or(|key| key.key.destroy());
         self.add(OFFER_KEY, WipeCategory::Clear, gone);
-        gone
+    }
+
+    /// How the payload goes: nobody can open a copy of it only where all who held its key are gone, the engine too.
+    pub(crate) fn of_payload(&self) -> WipeCategory {
+        let passed = |what| self.checks.iter().find(|check| check.what == what).map(|check| check.passed);
+        if passed(OFFER_KEY) == Some(true) && passed(PROCESSES) != Some(false) {
+            WipeCategory::PurgeCryptographicErase
+        } else {
+            WipeCategory::Clear
+        }
     }
 
     /// One of an attempt's sealed files, by the name of its check.
@@ -109,21 +120,41 @@ pub(crate) async fn delete(node: &Node, name: BlobName) -> Result<(), String> {
 }
 
 /// What the machine shows of an engine once it was removed.
-async fn left(node: &Node, plan: &IsolationPlan, removal: Removal) -> Result<Leftovers, String> {
+async fn left(node: &Node, plan: &IsolationPlan, when: When) -> Result<Leftovers, String> {
     let (launcher, plan) = (node.launcher.clone(), plan.clone());
-    match tokio::task::spawn_blocking(move || remove(&launcher, &plan, removal)).await {
+    match tokio::task::spawn_blocking(move || remove(&launcher, &plan, when)).await {
         Ok(Ok(left)) => Ok(left),
         Ok(Err(error)) => Err(chain(&error)),
         Err(error) => Err(error.to_string()),
     }
 }
 
-fn remove(launcher: &LauncherHandle, plan: &IsolationPlan, removal: Removal) -> Result<Leftovers, LaunchError> {
-    match removal {
-        Removal::AtItsEnd => match launcher.inspect(plan.job, plan.attempt)? {
+fn remove(launcher: &LauncherHandle, plan: &IsolationPlan, when: When) -> Result<Leftovers, LaunchError> {
+    match when {
+        When::AtItsEnd => match launcher.inspect(plan.job, plan.attempt)? {
             left if left == Leftovers::default() => Ok(left),
             _ => launcher.remove(plan),
         },
-        Removal::Now => launcher.remove(plan),
+        When::Now => launcher.remove(plan),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_payload_whose_key_somebody_may_still_hold_is_not_called_erased() {
+        let of = |checks: &[(&str, bool)]| {
+            let mut wiped = Wiped::default();
+            checks.iter().for_each(|(what, passed)| wiped.add(what, WipeCategory::Clear, *passed));
+            wiped.of_payload()
+        };
+        let erased = WipeCategory::PurgeCryptographicErase;
+        assert_eq!(of(&[(OFFER_KEY, true)]), erased);
+        assert_eq!(of(&[(PROCESSES, true), ("mounts", false), (OFFER_KEY, true)]), erased);
+        assert_eq!(of(&[(PROCESSES, false), (OFFER_KEY, true)]), WipeCategory::Clear);
+        assert_eq!(of(&[(PROCESSES, true), (OFFER_KEY, false)]), WipeCategory::Clear);
+        assert_eq!(of(&[]), WipeCategory::Clear);
     }
 }

@@ -211,14 +211,15 @@ impl Nest {
         let named = |name: &str| family.iter().filter(|p| p.name == name).map(|p| p.pid).collect::<Vec<u32>>();
         // What it starts bears the launcher's name, too, until it has become an engine.
         let launcher = named("decores-launch").into_iter().take(1);
-        let engines = named("engine");
+        // A jail knows its program as `engine`, whichever it is.
+        let (servers, engines): (Vec<u32>, Vec<u32>) = named("engine").into_iter().partition(|pid| is_server(*pid));
         let compiles = |pid: &u32| parent(*pid).is_some_and(|of| engines.contains(&of));
         match victim {
             Victim::Node => self.pid().into_iter().collect(),
             Victim::Launcher => launcher.collect(),
             Victim::Engine => engines.iter().copied().filter(|pid| !compiles(pid)).collect(),
             Victim::Compile => engines.iter().copied().filter(compiles).collect(),
-            Victim::Server => named("gocryptfs"),
+            Victim::Server => servers,
             Victim::All => family.iter().map(|p| p.pid).collect(),
         }
     }
@@ -246,6 +247,12 @@ impl Drop for Nest {
 /// Whether this is root: `/proc/self` belongs to whoever runs this process.
 pub fn is_root() -> bool {
     fs::metadata("/proc/self").is_ok_and(|meta| meta.uid() == 0)
+}
+
+/// Whether a process encrypts a scratch: gocryptfs is given its key on its standard input.
+fn is_server(pid: u32) -> bool {
+    fs::read(format!("/proc/{pid}/cmdline"))
+        .is_ok_and(|words| words.split(|b| *b == 0).any(|w| w == b"-masterkey=stdin"))
 }
 
 fn parent(pid: u32) -> Option<u32> {

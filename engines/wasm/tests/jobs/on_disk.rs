@@ -13,6 +13,7 @@ pub const ALL: &[Case] = &[
     ("files on disk without end end the job", flood),
     ("files without a name count too", unnamed_flood),
     ("folders without end end the job", folder_flood),
+    ("open files without end end the job", open_flood),
     ("what is written over does not count twice", written_over),
 ];
 
@@ -126,6 +127,18 @@ fn unnamed_flood(node: &Node) {
     if has(node) {
         let unlinked = "(call $must (call $unlink (i32.const 4) (i32.const 1024) (i32.const 1)))";
         failed(&node.run(Order::new(command(NAME, &format!("{OPENED} {unlinked} {FLOOD}"))).limits(small)));
+    }
+}
+
+fn open_flood(node: &Node) {
+    if has(node) {
+        // As many as there may be, so that nothing is left to look with; then it writes without end.
+        let body = format!(
+            "(loop $l (br_if $l (i32.eqz (call $open (i32.const 4) (i32.const 0) (i32.const 1024) (i32.const 1)
+                (i32.const 1) (i64.const 64) (i64.const 0) (i32.const 0) (i32.const 16)))))
+             {FLOOD}"
+        );
+        failed(&node.run(Order::new(command(NAME, &body)).limits(small)));
     }
 }
 
