@@ -13,9 +13,9 @@
     reason = "what fails here fails the test"
 )]
 
-pub mod campaign;
 pub mod cli;
 pub mod consumer;
+pub mod image;
 pub mod job;
 pub mod machine;
 pub mod node;

@@ -69,7 +69,7 @@ impl Default for Settings {
 
 impl Settings {
     /// Writes them as a configuration file; the first of the user ids that this node's jobs get.
-    pub(crate) fn write(&self, path: &Path) -> u32 {
+    pub fn write(&self, path: &Path) -> u32 {
         static NODES: AtomicU32 = AtomicU32::new(0);
         // Each node's jobs have users of their own, also beside the nodes of other test programs.
         let node = NODES.fetch_add(1, Ordering::Relaxed);
@@ -265,7 +265,8 @@ fn spawn(folder: &Path, listen: Option<SocketAddr>, open_files: Option<u32>) -> 
     (child, login)
 }
 
-pub(crate) fn read_login(line: &str) -> (SocketAddr, Option<String>) {
+/// The address, and the API key of a first start, in the line that a node prints to log in with.
+pub fn read_login(line: &str) -> (SocketAddr, Option<String>) {
     let words: Vec<&str> = line.split(' ').collect();
     let address = words[2].strip_prefix("https://").unwrap().parse().unwrap();
     let key = words.iter().position(|w| *w == "--api-key").map(|at| words[at + 1].to_owned());
@@ -276,7 +277,8 @@ fn statement(address: SocketAddr) -> NodeStatement {
     try_statement(address).unwrap()
 }
 
-pub(crate) fn try_statement(address: SocketAddr) -> std::io::Result<NodeStatement> {
+/// Asks a node who it is.
+pub fn try_statement(address: SocketAddr) -> std::io::Result<NodeStatement> {
     let answer = Transport::new(address, tls(None)).patient(10).try_request("GET", paths::NODE, &[], b"")?;
     let answer: NodeResponse = answer.json();
     let bytes = canonical::to_vec(&answer.envelope).unwrap();

@@ -4,13 +4,12 @@ use std::path::{Path, PathBuf};
 
 const BUILD: &str = "cargo build -p decores-cli -p decores-daemon -p decores-engine-wasm";
 
-/// The path of one of our programs, which must be built: they lie beside the folder of the test's own.
+/// The path of one of our programs, which must be built: they lie beside this one, or beside the folder of the test's.
 pub fn program(name: &str) -> PathBuf {
     let own = std::env::current_exe().expect("the test's own path");
-    let folder = own.parent().and_then(Path::parent).expect("a test lies in target/PROFILE/deps");
-    let path = folder.join(name);
-    assert!(path.is_file(), "{} is missing; build it first: {BUILD}", path.display());
-    path
+    let places = own.ancestors().skip(1).take(2).map(|folder| folder.join(name));
+    let path = places.into_iter().find(|path| path.is_file());
+    path.unwrap_or_else(|| panic!("`{name}` is missing beside {}; build it first: {BUILD}", own.display()))
 }
 
 /// The top of the repository.

@@ -253,9 +253,12 @@ impl Drop for Immutable {
 #[test]
 fn a_payload_that_cannot_be_deleted_blocks_its_place_until_it_is_mended() {
     let mut scene = Scene::new();
-    let job = scene.run();
+    let (job, waiting) = (scene.run(), scene.queue());
     let immutable = Immutable::new(scene.payload(job));
     scene.cancel(job);
+    // Nothing is wrong with what waited: its client has it still, and may submit it again.
+    scene.consumer().wait(waiting).failed(Reason::Resubmit);
+    assert!(scene.receipt_says_wiped(waiting));
     assert!(!scene.receipt_says_wiped(job));
     assert_eq!(scene.left(), [["sealed-input"]]);
     assert!(scene.alerts("wipe-incomplete")[0].message.contains("sealed-input"));
@@ -359,6 +362,54 @@ fn a_payload_of_nobody_that_cannot_be_deleted_is_told_and_blocks_no_place() {
     scene.node.start_again();
     assert_eq!(scene.left(), Vec::<Vec<String>>::new(), "the next start tries again by itself");
     scene.is_gone(job);
+}
+
+#[test]
+fn a_result_that_cannot_be_kept_ends_as_lost_is_deleted_and_may_be_tried_again() {
+    let scene = Scene::new();
+    let job = Job::new(&wasm::patient(3_000), Input::default());
+    let view: JobView = scene.consumer().submit(&job).json();
+    scene.consumer().wait_for(view.job, |view| view.state == JobState::Running);
+    // Nothing can be renamed to it, nor is it deleted like a file.
+    let name = scene.node.home().join(format!("blobs/{}-1.output", view.job));
+    fs::create_dir(&name).unwrap();
+    scene.consumer().wait(view.job).failed(Reason::EngineLost);
+    assert!(scene.alerts("engine-lost")[0].message.contains("could not be kept"));
+    assert_eq!(scene.left(), [["sealed-output"]]);
+    assert!(!scene.receipt_says_wiped(view.job));
+    scene.is_blocked();
+    fs::remove_dir(&name).unwrap();
+    scene.cli.run(["doctor", "--mend"]).is(0).says("1 cleared, 0 left");
+    scene.is_free();
+    assert_eq!(scene.consumer().submit(&job).status, 201);
+    scene.consumer().wait(view.job).is(JobState::Done, Reason::Completed);
+}
+
+#[test]
+fn mending_takes_nothing_from_an_attempt_that_began_since() {
+    let mut scene = Scene::new();
+    let limits = Limits { wall_ms: 600_000, ..Limits::default() };
+    let job = Job::limited(&wasm::loops(), Input::default(), limits);
+    let view: JobView = scene.consumer().submit(&job).json();
+    scene.consumer().wait_for(view.job, |view| view.state == JobState::Running);
+    scene.node.crash();
+    // As if a second attempt had been stored and never queued.
+    let payload = scene.node.home().join(format!("blobs/{}-2.payload", view.job));
+    fs::write(&payload, b"sealed").unwrap();
+    let immutable = Immutable::new(payload.clone());
+    scene.node.start_again();
+    scene.consumer().wait(view.job).failed(Reason::EngineLost);
+    assert_eq!(scene.left(), [["sealed-input"]]);
+    drop(immutable);
+    fs::remove_file(&payload).unwrap();
+
+    assert_eq!(scene.consumer().submit(&job).status, 201);
+    scene.consumer().wait_for(view.job, |view| view.state == JobState::Running);
+    scene.cli.run(["doctor", "--mend"]).is(1).says("0 cleared, 1 left");
+    assert!(payload.exists(), "the payload of an attempt that runs");
+    scene.cancel(view.job);
+    assert!(!payload.exists());
+    assert_eq!(scene.left(), Vec::<Vec<String>>::new(), "its end forgets what was known under its name");
 }
 
 #[test]

@@ -34,9 +34,9 @@ pub(crate) struct Crash {
 
 pub(crate) fn run(which: &Campaign) -> Result<ExitCode> {
     let Campaign::Crash(crash) = which;
-    let packages = ["-p", "decores-cli", "-p", "decores-daemon", "-p", "decores-engine-wasm", "-p", "decores-tests"];
-    output(cargo().args(["build", "-q", "--bins", "--example", "campaign"]).args(packages))?;
-    let program = programs()?.join("examples/campaign");
+    let packages = ["-p", "decores-cli", "-p", "decores-daemon", "-p", "decores-engine-wasm", "-p", "decores-campaign"];
+    output(cargo().args(["build", "-q", "--bins"]).args(packages))?;
+    let program = programs()?.join("decores-campaign");
     let mut campaign = Command::new(&program);
     campaign.args(["--runs", &crash.runs.to_string(), "--seed", &crash.seed.to_string()]);
     for (name, value) in

@@ -3,7 +3,7 @@
 //! Hybrid machines mount both; so each controller is looked for by itself, and counts only if a
 //! group could be made and a limit set. Every attempt has a group `decores/<job>-<attempt>`.
 
-use crate::group::{JobCgroup, PATIENCE};
+use crate::group::{JobCgroup, PATIENCE, may_exist};
 use decores_sandbox::plan::CgroupPlan;
 use std::fs;
 use std::io;
@@ -45,9 +45,9 @@ pub(crate) struct Cgroups {
 impl Cgroups {
     /// Finds the controllers from the kernel's own tables.
     pub(crate) fn detect() -> Self {
-        let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
-        let own = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
-        Self { controllers: controllers(&mounts, &own) }
+        // What else is mounted may have any name.
+        let read = |file| String::from_utf8_lossy(&fs::read(file).unwrap_or_default()).into_owned();
+        Self { controllers: controllers(&read("/proc/self/mountinfo"), &read("/proc/self/cgroup")) }
     }
 
     /// A machine without any.
@@ -97,7 +97,7 @@ impl Cgroups {
     /// The group of this name, as far as it exists.
     pub(crate) fn existing(&self, name: &str) -> JobCgroup {
         let parts = self.controllers.iter().map(|c| (c.clone(), c.folder.join(name)));
-        JobCgroup::of(parts.filter(|(_, folder)| folder.exists()).collect())
+        JobCgroup::of(parts.filter(|(_, folder)| may_exist(folder)).collect())
     }
 
     /// The group of this name wherever it lies: a launcher that was started elsewhere made it elsewhere.

@@ -74,12 +74,16 @@ impl JobCgroup {
 
     /// As much of it as is still there.
     pub(crate) fn what_exists(&self) -> Self {
-        Self::of(self.parts.iter().filter(|(_, folder)| folder.exists()).cloned().collect())
+        Self::of(self.parts.iter().filter(|(_, folder)| may_exist(folder)).cloned().collect())
     }
 
-    /// Whether any process is in it.
+    /// Whether any process is in it, as far as can be told: what cannot be read is not empty.
     pub(crate) fn holds_any(&self) -> bool {
-        self.parts.iter().any(|(_, folder)| !members(folder).is_empty())
+        self.parts.iter().any(|(_, folder)| match fs::read(folder.join("cgroup.procs")) {
+            Ok(members) => !members.is_empty(),
+            // The group has gone, before it was opened or after.
+            Err(e) => !matches!(e.raw_os_error(), Some(libc::ENOENT | libc::ENODEV)),
+        })
     }
 
     /// Whether its pages are kept from swap. Version 1 cannot: `memory.swappiness` governs only what the group
@@ -214,6 +218,11 @@ fn enable_below(mount: &Path, folder: &Path, name: &str) -> io::Result<()> {
         }
     }
     Ok(())
+}
+
+/// Whether a folder is there; what cannot be looked at is.
+pub(crate) fn may_exist(folder: &Path) -> bool {
+    folder.try_exists().unwrap_or(true)
 }
 
 fn members(folder: &Path) -> Vec<i32> {

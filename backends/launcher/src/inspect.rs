@@ -3,66 +3,56 @@
 use crate::config::LauncherConfig;
 use crate::group::JobCgroup;
 use crate::job::Traces;
-use crate::message::{Leftovers, is_trace_name};
+use crate::message::Leftovers;
 use crate::mounts;
-use crate::root::mark;
+use crate::process::Process;
 use crate::syscall;
-use std::fs;
-use std::path::{Path, PathBuf};
+use std::io;
 
-/// Looks in `/proc`, in the control groups and in our folders; believes no record of its own.
+/// Looks in `/proc`, in the control groups and in our folders; believes no record of its own. What cannot be looked at
+/// counts as left.
 pub(crate) fn inspect(traces: &Traces, cgroup: &JobCgroup, config: &LauncherConfig) -> Leftovers {
     let seen = seen_by_processes(traces);
     let folders = config.folders(&traces.name);
     Leftovers {
         processes: cgroup.holds_any() || seen.processes || traces.group.is_some_and(syscall::group_exists),
         cgroup: cgroup.exists(),
-        mounts: seen.mounts || folders.iter().any(|folder| !mounts::below(folder).is_empty()),
-        scratch: folders.iter().any(|folder| folder.symlink_metadata().is_ok()),
+        mounts: seen.mounts || folders.iter().any(|folder| mounts::below(folder).map_or(true, |all| !all.is_empty())),
+        scratch: folders.iter().any(|folder| !is_nothing(&folder.symlink_metadata())),
     }
+}
+
+fn is_nothing<T>(found: &io::Result<T>) -> bool {
+    found.as_ref().is_err_and(|e| e.kind() == io::ErrorKind::NotFound)
 }
 
 /// Whether any process is in a group of this name or runs as its user, and whether any sees a mount of it.
 fn seen_by_processes(traces: &Traces) -> Leftovers {
-    let group = format!("decores/{}", traces.name);
-    let mark = format!(" {} ", mark(&traces.name));
-    let read = |folder: &Path, file: &str| fs::read_to_string(folder.join(file)).unwrap_or_default();
-    let Some(all) = processes() else { return Leftovers { processes: true, mounts: true, ..Leftovers::default() } };
-    all.iter().fold(Leftovers::default(), |seen, folder| Leftovers {
+    let Ok(all) = Process::all() else { return Leftovers { processes: true, mounts: true, ..Leftovers::default() } };
+    let (name, unknown) = (&traces.name, |_| true);
+    all.iter().fold(Leftovers::default(), |seen, process| Leftovers {
         processes: seen.processes
-            || read(folder, "cgroup").lines().any(|line| line.ends_with(&group))
-            || traces.uid.is_some_and(|uid| runs_as(folder, uid) && !is_anothers(folder, &traces.name)),
-        mounts: seen.mounts || read(folder, "mountinfo").contains(&mark),
+            || process.is_in_group(name).unwrap_or_else(unknown)
+            || traces.uid.is_some_and(|uid| process.is_of(uid, name).unwrap_or_else(unknown)),
+        mounts: seen.mounts || process.sees_mount(name).unwrap_or_else(unknown),
         ..seen
     })
 }
 
-/// Processes that run as this user, but for those of attempts other than `name`: a second node may have the same users.
-pub(crate) fn processes_of(uid: u32, name: &str) -> Vec<i32> {
-    let all = processes().unwrap_or_default();
-    let theirs = all.iter().filter(|folder| runs_as(folder, uid) && !is_anothers(folder, name));
-    theirs.filter_map(|folder| folder.file_name()?.to_str()?.parse().ok()).collect()
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::path::Path;
 
-/// Whether a process carries the marks of another attempt than `name`: its control group, or its mounts.
-fn is_anothers(process: &Path, name: &str) -> bool {
-    let read = |file: &str| fs::read_to_string(process.join(file)).unwrap_or_default();
-    let (cgroup, mounts) = (read("cgroup"), read("mountinfo"));
-    let groups = cgroup.lines().filter_map(|line| line.rsplit_once("decores/")?.1.split('/').next());
-    let marks = mounts.split(' ').filter_map(|word| word.strip_prefix("decores:"));
-    groups.chain(marks).any(|other| is_trace_name(other) && other != name)
-}
+    const NAME: &str = "job_0102030405060708090a0b0c0d0e0f10-1";
 
-fn processes() -> Option<Vec<PathBuf>> {
-    let entries = fs::read_dir("/proc").ok()?.flatten();
-    let is_process = |name: &std::ffi::OsStr| name.as_encoded_bytes().iter().all(u8::is_ascii_digit);
-    Some(entries.filter(|entry| is_process(&entry.file_name())).map(|entry| entry.path()).collect())
-}
-
-/// Whether any of its user ids is this one; the dead hold nothing.
-fn runs_as(process: &Path, uid: u32) -> bool {
-    let status = fs::read_to_string(process.join("status")).unwrap_or_default();
-    let field = |name: &str| status.lines().find_map(|line| line.strip_prefix(name)).unwrap_or_default();
-    let uid = uid.to_string();
-    field("Uid:").split_whitespace().any(|id| id == uid) && !field("State:").trim().starts_with(['Z', 'X'])
+    #[test]
+    fn what_cannot_be_looked_at_counts_as_left() {
+        let traces = Traces { name: NAME.to_owned(), uid: None, group: None };
+        let look = |home: &Path| inspect(&traces, &JobCgroup::default(), &LauncherConfig::in_home(home));
+        assert_eq!(look(Path::new("/nonexistent")), Leftovers::default());
+        // No folder can lie in a file.
+        let blind = look(Path::new("/proc/self/mountinfo"));
+        assert!(blind.scratch && blind.mounts && !blind.processes);
+    }
 }

@@ -8,11 +8,12 @@ use crate::config::LauncherConfig;
 use crate::group::{JobCgroup, PATIENCE};
 use crate::message::is_trace_name;
 use crate::mounts;
+use crate::process::end_all_of;
 use crate::scratch;
 use crate::syscall;
-use std::fs::{self, DirBuilder, File};
+use std::fs::{self, DirBuilder, File, TryLockError};
 use std::io;
-use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 /// Engines enter their folder before they change their user, so nobody else needs to.
@@ -42,14 +43,21 @@ fn make_parent(jails: &Path) -> io::Result<()> {
 pub(crate) fn remove(config: &LauncherConfig, name: &str, cgroup: &JobCgroup, tries: u32) -> io::Result<()> {
     let [ciphertext, jail] = config.folders(name);
     let mut result = cgroup.remove(tries);
-    for folder in [&ciphertext, &jail] {
-        result = result.and(mounts::detach(folder));
-    }
-    // Through a mount that stays, something else would be removed.
-    if mounts::below(&ciphertext).is_empty() {
-        result = result.and(scratch::remove(&ciphertext));
-    }
+    // While anything may still add to it, it is not removed; through a mount that stays, something else would be.
+    let scratch = end_owner(config, &ciphertext, name).and_then(|()| mounts::detach(&ciphertext));
+    result = result.and(scratch.and_then(|()| scratch::remove(&ciphertext)));
+    result = result.and(mounts::detach(&jail));
     result.and_then(|()| scratch::gone(fs::remove_dir(jail)))
+}
+
+/// Ends what still runs as the user that a scratch was made for.
+fn end_owner(config: &LauncherConfig, ciphertext: &Path, name: &str) -> io::Result<()> {
+    match ciphertext.symlink_metadata().map(|found| found.uid()) {
+        // Without root every scratch is our own user's, and that is not only for jobs.
+        Ok(uid) if config.is_jobs(uid) && uid != syscall::effective_uid() => end_all_of(uid, name),
+        Ok(_) => Ok(()),
+        Err(e) => scratch::gone(Err(e)),
+    }
 }
 
 /// Removes what a launcher that was killed has left; the lock is held as long as the file is open.
@@ -64,8 +72,14 @@ pub(crate) fn claim(config: &LauncherConfig, cgroups: &Cgroups, tries: u32) -> i
     for left in (0..=tries).rev() {
         match lock.try_lock() {
             Ok(()) => break,
-            Err(_) if left == 0 => return Err(io::Error::other("another launcher uses the folder of jails")),
-            Err(_) => syscall::poll(&[], PAUSE_MS).map(drop)?,
+            Err(TryLockError::Error(e)) => return Err(e),
+            Err(TryLockError::WouldBlock) if left == 0 => {
+                return Err(io::Error::other(format!(
+                    "another launcher holds {}; if its node was killed, it is still wiping: start again in a moment",
+                    config.jails.display()
+                )));
+            }
+            Err(TryLockError::WouldBlock) => syscall::poll(&[], PAUSE_MS).map(drop)?,
         }
     }
     for name in names(&config.jails).into_iter().chain(names(&config.scratch)) {
@@ -129,12 +143,25 @@ mod tests {
     }
 
     #[test]
+    fn while_the_scratch_cannot_be_looked_at_the_jail_stays() {
+        let home = tempfile::tempdir().unwrap();
+        let config = LauncherConfig::in_home(home.path());
+        let jail = make(&config.jails, NAME).unwrap();
+        std::os::unix::fs::symlink(&config.scratch, &config.scratch).unwrap();
+        assert!(remove(&config, NAME, &JobCgroup::default(), 1).is_err() && jail.exists());
+        fs::remove_file(&config.scratch).unwrap();
+        remove(&config, NAME, &JobCgroup::default(), 1).unwrap();
+        assert!(!jail.exists());
+    }
+
+    #[test]
     fn beside_another_launcher_nothing_is_removed() {
         let home = tempfile::tempdir().unwrap();
         let config = LauncherConfig::in_home(home.path());
         let first = claim(&config, &none(), 0).unwrap();
         make(&config.jails, NAME).unwrap();
-        assert!(claim(&config, &none(), 0).is_err());
+        let refused = claim(&config, &none(), 0).unwrap_err().to_string();
+        assert!(refused.contains("start again"), "{refused}");
         assert!(config.jails.join(NAME).exists());
         drop(first);
         assert!(claim(&config, &none(), 0).is_ok());

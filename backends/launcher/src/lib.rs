@@ -29,6 +29,7 @@ mod job;
 mod message;
 mod mounts;
 mod probe;
+mod process;
 mod root;
 mod scratch;
 mod serve;

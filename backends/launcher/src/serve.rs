@@ -3,12 +3,13 @@
 use crate::cgroup::Cgroups;
 use crate::check::check;
 use crate::config::LauncherConfig;
-use crate::group::{JobCgroup, PATIENCE, PAUSE_MS};
-use crate::inspect::{inspect, processes_of};
+use crate::group::{JobCgroup, PATIENCE};
+use crate::inspect::inspect;
 use crate::jails;
 use crate::job::{Job, Traces};
 use crate::message::{Answer, Ask, Leftovers, Message, Request, trace_name};
 use crate::probe;
+use crate::process::{end_all_of, processes_of};
 use crate::socket::Socket;
 use crate::syscall;
 use decores_sandbox::{HostCapabilities, IsolationPlan};
@@ -23,8 +24,8 @@ const REMEMBERED: usize = 256;
 const LAUNCH_FDS: usize = 5;
 /// Milliseconds between two looks at what the scratches on disk take.
 const LOOK_MS: u64 = 1000;
-/// Pauses that a launcher waits for the one before it: ten seconds in all.
-const CLAIM_TRIES: u32 = 100;
+/// Pauses that a launcher waits for the one before it: a minute in all.
+const CLAIM_TRIES: u32 = 600;
 
 /// Serves until the node is gone.
 pub(crate) fn serve(socket: Socket, config: LauncherConfig) {
@@ -157,9 +158,10 @@ impl Server {
         if let Some(former) = self.blocked.iter().find(|t| t.uid == Some(uid)) {
             return Err(format!("user {uid} still has something left of `{}`", former.name));
         }
-        match processes_of(uid, name).first() {
-            Some(pid) => Err(format!("user {uid} still has something left: process {pid}")),
-            None => Ok(()),
+        match processes_of(uid, name).as_deref() {
+            Ok([]) => Ok(()),
+            Ok([pid, ..]) => Err(format!("user {uid} still has something left: process {pid}")),
+            Err(e) => Err(format!("user {uid} may still have something left: looking for its processes: {e}")),
         }
     }
 
@@ -255,7 +257,8 @@ impl Server {
             return Answer::Refused("this attempt is running".to_owned());
         }
         if let Some(uid) = traces.uid.filter(|uid| self.config.is_jobs(*uid)) {
-            end_all_of(uid, &traces.name);
+            // What stays is seen below.
+            let _ = end_all_of(uid, &traces.name);
         }
         let known = self.ended.iter().rev().chain(&self.blocked).find(|t| t.name == traces.name);
         traces.group = known.and_then(|t| t.group);
@@ -265,18 +268,5 @@ impl Server {
 
     fn send(&self, message: &Message) -> io::Result<()> {
         self.socket.send(&serde_json::to_vec(message)?, &[])
-    }
-}
-
-/// Ends every process of a user but those of other attempts.
-fn end_all_of(uid: u32, name: &str) {
-    for _ in 0..PATIENCE {
-        let processes = processes_of(uid, name);
-        if processes.is_empty() {
-            return;
-        }
-        processes.into_iter().for_each(|pid| drop(syscall::kill(pid)));
-        // Nothing tells when another's child has ended.
-        let _ = syscall::poll(&[], PAUSE_MS);
     }
 }

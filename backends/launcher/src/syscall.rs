@@ -300,10 +300,11 @@ pub(crate) fn kill(pid: pid_t) -> io::Result<()> {
     done(unsafe { libc::kill(pid, libc::SIGKILL) }.into()).map(drop)
 }
 
-/// Whether a process group has any member.
+/// Whether a process group has any member, ours to end or not.
 pub(crate) fn group_exists(group: pid_t) -> bool {
     // SAFETY: signal 0 only asks.
-    unsafe { libc::kill(-group, 0) == 0 }
+    let asked = done(unsafe { libc::kill(-group, 0) }.into());
+    asked.err().is_none_or(|e| e.raw_os_error() != Some(libc::ESRCH))
 }
 
 /// How a child ended: raw status, user and system time in milliseconds, peak memory in bytes.

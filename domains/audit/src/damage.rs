@@ -118,11 +118,9 @@ impl Damage {
             Self::Store(_) | Self::Read(_) | Self::Write { .. } => Remedy::Cause,
             Self::Checkpoint(_) | Self::NoCheckpoint(_) => Remedy::RestoreTiles,
             Self::Tile { .. } => Remedy::Rebuild,
-            Self::RolledBack { .. }
-            | Self::Missing(_)
-            | Self::Changed(_)
-            | Self::Root(_)
-            | Self::Unsigned { .. } => Remedy::RestoreEntries,
+            Self::RolledBack { .. } | Self::Missing(_) | Self::Changed(_) | Self::Root(_) | Self::Unsigned { .. } => {
+                Remedy::RestoreEntries
+            }
             Self::Entry { .. } | Self::TwoEnds { .. } => Remedy::Nothing,
         }
     }

@@ -30,7 +30,8 @@ impl Default for SandboxConfig {
             },
             slots: 2,
             queue: 256,
-            first_uid: 0x6DC0_0000,
+            // Above the ranges that systemd gives containers (up to 0x6FFF_FFFF).
+            first_uid: 0x70F0_0000,
             overhead_ms: 60_000,
         }
     }

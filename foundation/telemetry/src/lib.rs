@@ -40,7 +40,9 @@ pub fn init(default: &str, format: Format) {
         }),
         Err(_) => EnvFilter::new(default),
     };
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    // A line that cannot be written is lost; to say so on the same standard error would panic.
+    let builder =
+        tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).log_internal_errors(false);
     // Fails only where a subscriber is set already, which then stays.
     let _ = match format {
         Format::Human => builder.with_ansi(std::io::stderr().is_terminal()).try_init(),

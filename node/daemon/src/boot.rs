@@ -184,15 +184,20 @@ pub(crate) async fn boot(config: Config, home: &Home, root: Root, world: World) 
     });
     events.extend(started(&node)?);
     node.persist(vec![change, presence], events).await?;
+    tell(&node, alerts).await;
+    restart::finish(&node).await?;
+    let first_key = first_key(&node).await?;
+    Ok(Booted { node, authority: Arc::new(authority), first_key })
+}
+
+/// Raises what is to be said of the run before.
+async fn tell(node: &Node, alerts: Vec<(AlertKind, String)>) {
     for (kind, message) in alerts {
         if kind == AlertKind::ClockChanged {
             node.health.clock_jumped();
         }
         node.alert(kind, message).await;
     }
-    restart::finish(&node).await?;
-    let first_key = first_key(&node).await?;
-    Ok(Booted { node, authority: Arc::new(authority), first_key })
 }
 
 /// The node's long-lived keys that are named one by one.

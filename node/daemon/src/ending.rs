@@ -8,7 +8,7 @@ use crate::offers;
 use crate::receipts;
 use crate::records::{Held, JobRow, ReceiptRow, job_state};
 use crate::slots::Slot;
-use crate::wipe::{OFFER_KEY, SEALED_INPUT, SEALED_LOGS, SEALED_OUTPUT, Wiped, When};
+use crate::wipe::{OFFER_KEY, SEALED_INPUT, SEALED_LOGS, SEALED_OUTPUT, When, Wiped};
 use anyhow::{Context as _, Result};
 use decores_audit::code::Code;
 use decores_audit::event::Event;

@@ -58,8 +58,9 @@ pub(crate) fn proof(tiles: &dyn TileStore, key: &LogKey, index: u64) -> Result<I
 pub(crate) fn predicate(node: &Node, row: &JobRow, attempted: &Attempted, wipe: &WipeRecord) -> Result<Predicate> {
     let record = &row.record;
     let finished = attempted.finished.as_ref();
-    // Where the launcher gave nothing, no engine ran, and nothing is said of how it was held.
-    let plan = row.engine.as_ref().filter(|engine| engine.given.is_some()).map(|engine| &engine.plan);
+    // An engine that never said how it is locked in was told nothing, and nothing is said of how it was held.
+    let engine = row.engine.as_ref().filter(|engine| engine.given.is_some() && engine.locked.is_some());
+    let plan = engine.map(|engine| &engine.plan);
     Ok(Predicate {
         node: predicate::Node {
             identity: node.identity.id,
@@ -76,7 +77,7 @@ pub(crate) fn predicate(node: &Node, row: &JobRow, attempted: &Attempted, wipe: 
         output: finished.and_then(|f| f.output).filter(|_| row.result_until.is_some()),
         logs: finished.and_then(|f| f.logs).filter(|_| row.logs_until.is_some()),
         protection: plan.map(|plan| plan.protection),
-        isolation: row.engine.as_ref().map(isolation).transpose()?.flatten(),
+        isolation: engine.map(isolation).transpose()?.flatten(),
         limits: plan.map(|plan| plan.limits),
         result: predicate::Outcome {
             state: attempted.verdict.state,
@@ -100,20 +101,16 @@ pub(crate) fn version() -> Result<Version> {
 }
 
 fn isolation(engine: &EngineRow) -> Result<Option<predicate::Isolation>> {
-    let EngineRow { given, locked, .. } = engine;
-    let Some(given) = given else { return Ok(None) };
-    // An engine that never closed its jail is described as it is: without one.
-    let locked = locked.as_ref();
-    let engine = locked.map_or("unknown", |l| l.engine.as_str());
+    let (Some(given), Some(locked)) = (&engine.given, &engine.locked) else { return Ok(None) };
     Ok(Some(predicate::Isolation {
         user: if given.own_user { predicate::User::Own } else { predicate::User::Shared },
         namespaces: given.namespaces.iter().map(|n| Code::parse(&n.to_string())).collect::<Result<_, _>>()?,
-        seccomp: locked.is_some_and(|l| l.seccomp),
-        landlock: locked.map_or(0, |l| l.landlock_abi),
+        seccomp: locked.seccomp,
+        landlock: locked.landlock_abi,
         cgroup: given.cgroup.iter().map(|c| Code::parse(c)).collect::<Result<_, _>>()?,
         swap: given.swap,
         network: predicate::Network::None,
-        engine: engine.chars().take(MAX_ENGINE_NAME).collect(),
+        engine: locked.engine.chars().take(MAX_ENGINE_NAME).collect(),
         scratch: given.scratch,
     }))
 }

@@ -38,6 +38,8 @@ const WASM_ENGINE: &str = "decores-engine-wasm";
 const SEND_BUFFER: u32 = 64 * 1024;
 /// Connections that may wait to be accepted.
 const BACKLOG: u32 = 1024;
+/// Threads that a node is nothing without. Should one panic, the node ends at once, and its next start goes on.
+const VITAL: [&str; 3] = ["launcher-reader", "sequencer", "store"];
 /// How long jobs get to end when the node stops.
 const STOP_PATIENCE: Duration = Duration::from_secs(20);
 
@@ -72,6 +74,7 @@ pub(crate) fn run(flags: &Run) -> Result<ExitCode> {
     };
     let launcher = fork_launcher(&config, &home, true)?;
     forbid_core_dumps().context("failed to forbid core dumps")?;
+    end_with_vital_threads();
     raise_open_files().context("failed to raise the limit on open files")?;
     let arena = Arena::global().context("failed to lock memory for secrets")?;
     let format = std::env::var(LOG_FORMAT_ENV).ok();
@@ -115,6 +118,16 @@ impl End {
             Self::LauncherLost => Reason::EngineLost,
         }
     }
+}
+
+fn end_with_vital_threads() {
+    let tell = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panicked| {
+        tell(panicked);
+        if std::thread::current().name().is_some_and(|name| VITAL.contains(&name)) {
+            std::process::abort();
+        }
+    }));
 }
 
 async fn serve(config: Config, home: Home, root: Root, world: World) -> Result<End> {

@@ -59,7 +59,7 @@ impl Layer {
             Self::Http => "http uses foundation, domains and api",
             Self::Console => "the console uses foundation, domains, api and http",
             Self::Program => "daemon and helper use everything but engines, client and the command line",
-            Self::Tool => "nothing may use tests and tools",
+            Self::Tool => "nothing may use tests and tools, but the campaign the tests",
         }
     }
 }
@@ -80,10 +80,10 @@ fn place(folder: &str) -> Option<(Layer, &str)> {
         ("node", "console") => Layer::Console,
         ("node", "helper-link") => Layer::HelperLink,
         ("node", "daemon" | "helper") => Layer::Program,
-        ("tests" | "fuzz" | "benches" | "xtask", _) => Layer::Tool,
+        ("tests" | "campaign" | "fuzz" | "benches" | "xtask", _) => Layer::Tool,
         _ => return None,
     };
-    Some((layer, name))
+    Some((layer, if name.is_empty() { group } else { name }))
 }
 
 /// Whether the first may use the second. The exceptions are in `docs/decisions/0001-client-seals.md`.
@@ -92,7 +92,9 @@ fn allowed((from, from_name): (Layer, &str), (to, to_name): (Layer, &str)) -> bo
         Api, Backend, Cli, Client, Console, Domain, Engine, Foundation, HelperLink, Http, Jail, Program, Tool,
     };
     match (from, to) {
-        (Tool, to) => to != Tool,
+        // The campaign drives nodes as the tests do.
+        (Tool, Tool) => (from_name, to_name) == ("campaign", "tests"),
+        (Tool, _) => true,
         (_, Foundation) | (Engine, Jail) | (Backend | Http | Console | Program, Domain) => true,
         (Domain, Domain) => matches!(
             (from_name, to_name),

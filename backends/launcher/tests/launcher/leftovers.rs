@@ -294,10 +294,50 @@ pub(crate) fn remove_live(world: &World) {
     assert_eq!(bystander.try_wait().unwrap(), None, "and not ended");
     bystander.kill().unwrap();
     bystander.wait().unwrap();
-    // What a job's own user left outside every group is.
-    let mut escaped = Command::new("sleep").arg("1000").uid(world.config.first_uid).spawn().unwrap();
-    assert_blocked(world, 0);
-    let ended = std::thread::spawn(move || escaped.wait().unwrap());
-    assert_eq!(world.launcher.remove(&plan).unwrap(), Leftovers::default());
-    assert!(!ended.join().unwrap().success());
+    // What a job's own user left outside every group is, whatever it calls itself and whichever thread goes on.
+    for headless in [false, true] {
+        let mut escaped = start_stray(world.config.first_uid, headless);
+        assert_blocked(world, 0);
+        let ended = std::thread::spawn(move || escaped.wait().unwrap());
+        assert_eq!(world.launcher.remove(&plan).unwrap(), Leftovers::default());
+        assert!(!ended.join().unwrap().success());
+    }
+}
+
+/// A process outside every group, as this user.
+pub(crate) fn start_stray(uid: u32, headless: bool) -> Child {
+    let mut child = Command::new(std::env::current_exe().unwrap())
+        .args(["stray", &uid.to_string(), &headless.to_string()])
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut line = String::new();
+    BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    assert_eq!(line, "astray\n");
+    child
+}
+
+/// Goes on as this user under a name that is no text, without its first thread if that is wanted.
+pub(crate) fn stray(uid: u32, headless: bool) {
+    // SAFETY: a live C string, and numbers.
+    unsafe {
+        assert_eq!(libc::prctl(libc::PR_SET_NAME, c"\xff\xfe".as_ptr()), 0);
+        assert_eq!((libc::setresgid(uid, uid, uid), libc::setresuid(uid, uid, uid)), (0, 0));
+    }
+    assert!(fs::read("/proc/self/status").unwrap().starts_with(b"Name:\t\xff\xfe\n"));
+    let other = std::thread::spawn(move || {
+        let ended = || String::from_utf8_lossy(&fs::read("/proc/self/status").unwrap()).contains("zombie");
+        while headless && !ended() {
+            std::thread::yield_now();
+        }
+        println!("astray");
+        loop {
+            std::thread::park();
+        }
+    });
+    if headless {
+        // SAFETY: ends this thread alone; what it owns, nobody else uses.
+        unsafe { libc::syscall(libc::SYS_exit, 0) };
+    }
+    let _ = other.join();
 }

@@ -37,6 +37,7 @@ fn main() {
         ["doomed", folder] => return doomed(Path::new(folder)),
         ["unstartable", folder] => return unstartable(Path::new(folder)),
         ["squat", process] => return leftovers::squat(process),
+        ["stray", uid, headless] => return leftovers::stray(uid.parse().unwrap(), headless.parse().unwrap()),
         ["successor", folder, job] => return successor(Path::new(folder), JobId::parse(job).unwrap()),
         _ => {}
     }
@@ -378,8 +379,11 @@ fn launcher_killed(world: &World) {
     }
     assert!(world.jail(&plan).exists(), "nobody was there to remove it");
     assert_eq!(world.ciphertext(&plan).exists(), world.host.encrypted_scratch);
+    let stray = world.host.own_users.then(|| leftovers::start_stray(world.config.first_uid + 1, true));
+    let stray = stray.map(|mut stray| std::thread::spawn(move || stray.wait().unwrap()));
     let folder = world.config.jails.parent().unwrap().to_str().unwrap();
     run_again(&["successor", folder, &plan.job.to_string()]);
+    assert!(stray.is_none_or(|stray| !stray.join().unwrap().success()), "what could add to the scratch was ended");
 }
 
 /// The next launcher of that node.
@@ -387,6 +391,10 @@ fn successor(folder: &Path, job: JobId) {
     let world = World::start_in(folder, &std::env::current_exe().unwrap());
     let mut plan = world.plan(1);
     plan.job = job;
+    if world.host.encrypted_scratch {
+        assert!(!world.ciphertext(&plan).exists(), "it was removed before it was asked for");
+        world.run(&world.plan(1), "exit");
+    }
     assert_eq!(world.launcher.remove(&plan).unwrap(), Leftovers::default());
     assert_eq!(world.launcher.inspect(job, Attempt(1)).unwrap(), Leftovers::default());
     assert_eq!(fs::read_dir(&world.config.jails).unwrap().count(), 0);

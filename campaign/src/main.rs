@@ -1,7 +1,7 @@
 //! The crash campaign; `cargo xtask campaign crash` builds what it needs and runs it.
 
-use decores_tests::campaign::plan::Kind;
-use decores_tests::campaign::report::{Campaign, Ran, summary, table};
+use decores_campaign::plan::Kind;
+use decores_campaign::report::{Campaign, Ran, summary, table};
 use serde_json::{Value, json};
 use std::process::ExitCode;
 

@@ -350,7 +350,7 @@ fn shown(call: &Call) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::campaign::record;
+    use crate::record;
 
     fn escaped(text: &str) -> String {
         text.bytes().map(|b| format!("\\x{b:02x}")).collect()

@@ -2,12 +2,12 @@
 
 use super::super::client::{Book, Client};
 use super::super::{Finding, Wrong};
-use crate::consumer::path;
 use decores_api::admin::ApiKey;
 use decores_api::paths;
 use decores_audit::receipt::Receipt;
 use decores_audit::trust::Trust;
 use decores_audit::verify::{Claim, ClaimResult, Status, verify};
+use decores_tests::consumer::path;
 use decores_types::{ApiKeyId, JobState};
 use std::collections::BTreeSet;
 

@@ -1,7 +1,7 @@
 //! `strace` on a running node: calls that fail, calls that take longer, and a record of what was written.
 
-use crate::node::signal_all;
-use crate::wait::within;
+use decores_tests::node::signal_all;
+use decores_tests::wait::within;
 use std::fs;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};

@@ -3,11 +3,6 @@
 use super::nest::Nest;
 use super::plan::Program;
 use super::{Finding, Wrong};
-use crate::consumer::path;
-use crate::job::{Input, Job, submission};
-use crate::transport::{Response, Transport, tls};
-use crate::wait::within;
-use crate::wasm;
 use decores_api::admin::{ApiKeyCreated, ApiKeyRequest};
 use decores_api::headers::{IDEMPOTENCY_KEY, SUBMISSION};
 use decores_api::jobs::{Job as JobView, JobStep};
@@ -20,6 +15,11 @@ use decores_audit::trust::TrustedNode;
 use decores_audit::{LogKey, Trust};
 use decores_keys::{Ed25519Public, Requirements, verify_offer};
 use decores_system::SystemClock;
+use decores_tests::consumer::path;
+use decores_tests::job::{Input, Job, submission};
+use decores_tests::transport::{Response, Transport, tls};
+use decores_tests::wait::within;
+use decores_tests::wasm;
 use decores_types::{ApiKeyId, Clock as _, ConsumerId, Digest, JobId, JobState, Limits, Protection, canonical};
 use std::collections::{BTreeMap, BTreeSet};
 

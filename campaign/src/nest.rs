@@ -1,12 +1,12 @@
 //! A home that outlives its nodes, and the processes of whichever node lives there.
 
-use super::image::Image;
 use super::plan::Victim;
-use crate::machine::{Process, family};
-use crate::node::{Settings, read_login, signal_all, try_statement};
-use crate::programs::program;
-use crate::wait::within;
 use decores_api::node::NodeStatement;
+use decores_tests::image::Image;
+use decores_tests::machine::{Process, family};
+use decores_tests::node::{Settings, read_login, signal_all, try_statement};
+use decores_tests::programs::program;
+use decores_tests::wait::within;
 use std::fs::{self, File};
 use std::net::SocketAddr;
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, PermissionsExt as _};
