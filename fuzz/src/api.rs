@@ -105,7 +105,12 @@ impl Service for Looker {
         Ok(String::new())
     }
 
-    fn admits(&self, _: u64) -> Result<(), Problem> {
+    fn admits(&self) -> Result<(), Problem> {
+        Ok(())
+    }
+
+    async fn admits_submission(&self, _: &Permit<action::SubmitJob>, key: &str, _: u64) -> Result<(), Problem> {
+        assert!((16..=64).contains(&key.len()));
         Ok(())
     }
 

@@ -22,6 +22,7 @@ use std::fs;
 use std::io::Write as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
+use std::process::Command;
 use tempfile::TempDir;
 
 /// A small disk of its own for a node's home.
@@ -148,6 +149,10 @@ fn a_full_disk_loses_nothing_that_was_promised() {
     let job = Job::new(&wasm::nothing(), Input::default());
     let payload = job.seal(spare.recipient(), &job.binding(consumer.id(), &spare));
     refuses(&consumer.send(&job, spare.document().offer, &payload), "disk");
+    // What was acknowledged is acknowledged again, whatever the node is short of.
+    let payload = before.seal(spare.recipient(), &before.binding(consumer.id(), &spare));
+    let again = consumer.send(&before, spare.document().offer, &payload);
+    assert_eq!((again.status, again.json::<JobView>().job), (200, ended.view.job));
     let _ = line.write_all(&rest);
     Response::read(&mut line).unwrap().refused(503, "unavailable");
     until("a payload that was not taken is gone", 60, || {
@@ -207,6 +212,99 @@ fn half(node: &Node, consumer: &Consumer<'_>, job: &Job) -> (Line, Vec<u8>) {
     line.write_all(&body).unwrap();
     line.flush().unwrap();
     (line, rest)
+}
+
+/// A file that can be written, but not renamed or deleted, not even by root, until it is allowed again.
+struct AppendOnly(PathBuf);
+
+impl AppendOnly {
+    fn new(path: PathBuf) -> Self {
+        let changed = Command::new("chattr").arg("+a").arg(&path).status().unwrap();
+        assert!(changed.success(), "this test must be root, on a file system with attributes (ext4, xfs, btrfs)");
+        Self(path)
+    }
+}
+
+impl Drop for AppendOnly {
+    fn drop(&mut self) {
+        let changed = Command::new("chattr").arg("-a").arg(&self.0).status();
+        assert!(std::thread::panicking() || changed.is_ok_and(|c| c.success()));
+    }
+}
+
+/// The next try of a job is in the way of the one after it: both sides learn why, and mending ends it.
+#[test]
+fn a_payload_that_was_not_taken_and_cannot_be_deleted_is_told_and_mended() {
+    let mut node = Node::with(&Settings { body_seconds: 60, ..Settings::default() });
+    let limits = Limits { wall_ms: 600_000, ..Limits::default() };
+    let job = Job::limited(&wasm::loops(), Input::stdin(&vec![7; 1 << 20]), limits);
+    // The consumer's own key outlives the node's crash.
+    let key = node.consumer().key().to_owned();
+    let view: JobView = Consumer::new(&node, &key).submit(&job).json();
+    Consumer::new(&node, &key).wait_for(view.job, |view| view.state == JobState::Running);
+    node.crash();
+    node.start_again();
+    Consumer::new(&node, &key).wait(view.job).failed(Reason::EngineLost);
+
+    let blobs = node.home().join("blobs");
+    let arriving = || {
+        let mut files = fs::read_dir(&blobs).unwrap().map(|file| file.unwrap().path());
+        files.find(|path| path.display().to_string().contains("/.tmp-"))
+    };
+    let (mut line, rest) = half(&node, &Consumer::new(&node, &key), &job);
+    until("the payload arrives", 60, &arriving);
+    Consumer::new(&node, &key).submit(&job).refused(409, "state-conflict");
+    let kept = AppendOnly::new(arriving().unwrap());
+    line.write_all(&rest).unwrap();
+    Response::read(&mut line).unwrap().refused(503, "unavailable");
+    let left = |node: &Node| -> Vec<_> {
+        node.operator().status().leftovers.unwrap().into_iter().map(|left| (left.job, left.what)).collect()
+    };
+    let expected = [(view.job, vec!["sealed-input".to_owned()])];
+    until("it is remembered", 60, || (left(&node) == expected).then_some(()));
+    let alerts = |node: &Node| {
+        let alerts: Vec<Alert> = node.operator().get(paths::ALERTS).json();
+        alerts.iter().filter(|a| a.kind == "wipe-incomplete" && a.message.contains(&view.job.to_string())).count()
+    };
+    until("an alert tells of it", 60, || (alerts(&node) == 1).then_some(()));
+    let told = until("nobody is taking it", 60, || {
+        let answer = Consumer::new(&node, &key).submit(&job);
+        (answer.status != 409).then_some(answer)
+    });
+    told.refused(503, "unavailable");
+    let body = String::from_utf8_lossy(&told.body);
+    assert!(body.contains("could not be deleted") && body.contains("operator was told"), "{body}");
+
+    // It keeps no node from starting.
+    node.stop();
+    node.start_again();
+    assert_eq!((left(&node), alerts(&node)), (expected.to_vec(), 1));
+    drop(kept);
+    let cli = Cli::logged_in(&node, node.operator().key());
+    cli.run(["status"]).is(0).says("sealed-input").says("mend: decores doctor --mend");
+    cli.run(["doctor", "--mend"]).is(0).says("1 cleared, 0 left");
+    assert!(arriving().is_none() && left(&node).is_empty());
+    let consumer = Consumer::new(&node, &key);
+    let again: JobView = consumer.submit(&job).json();
+    assert_eq!((again.job, again.attempt.0), (view.job, 2));
+    assert_eq!(consumer.post(&path(paths::JOB_CANCEL, view.job), b"").status, 200);
+}
+
+/// A folder in a file's place cannot be removed as one.
+#[test]
+fn a_half_written_file_that_cannot_be_removed_keeps_no_node_from_starting() {
+    let mut node = Node::start();
+    node.stop();
+    let job = "job_0102030405060708090a0b0c0d0e0f10";
+    fs::create_dir(node.home().join(format!("blobs/.tmp-{job}-1.output"))).unwrap();
+    node.start_again();
+    let left = node.operator().status().leftovers.unwrap();
+    assert_eq!(
+        left.iter().map(|left| (left.job.to_string(), left.what.clone())).collect::<Vec<_>>(),
+        [(job.to_owned(), vec!["sealed-output".to_owned()])]
+    );
+    let alerts: Vec<Alert> = node.operator().get(paths::ALERTS).json();
+    assert!(alerts.iter().any(|a| a.kind == "wipe-incomplete" && a.message.contains(job)), "{alerts:?}");
 }
 
 /// The disk is full while a job ends: its end waits, its wipe does not.
@@ -278,7 +376,7 @@ fn a_node_without_the_memory_it_reserves_takes_nothing_and_says_so() {
         told.then_some(())
     });
     let cli = Cli::logged_in(&node, operator.key());
-    cli.run(["status"]).is(0).says("nothing new for now: memory");
+    cli.run(["status"]).is(0).says("nothing new for now: its memory is nearly used up (memory)");
     assert_eq!(cli.run(["status", "--json"]).is(0).json()["degraded"], serde_json::json!(["memory"]));
     cli.run(["alert", "list"]).is(0).says("memory is nearly used up");
 }

@@ -425,7 +425,7 @@ fn the_doctor_counts_unfinished_wipes_where_no_node_runs_and_asks_one_that_does(
     let stranger = Cli::default();
     fs::create_dir_all(stranger.home()).unwrap();
     std::os::unix::fs::symlink(scene.node.home(), stranger.home().join("node")).unwrap();
-    stranger.run(["doctor"]).says("decores status");
+    stranger.run(["doctor"]).says("not known").says("decores login");
     scene.node.stop();
     scene.cli.run(["doctor"]).is(1).says("unfinished wipes: 1");
     drop(immutable);

@@ -126,8 +126,14 @@ fn a_file_that_cannot_be_deleted_is_an_alert_once_and_goes_when_it_can() {
     until("it is tried again", 60, || (tries() >= tried + 2).then_some(()));
     assert_eq!(alerts(), 1);
     assert!(removed(&node, id).is_empty() && output.exists());
+    let left = || node.operator().status().leftovers.unwrap();
+    assert_eq!(
+        left().iter().map(|left| (left.job, left.what.clone())).collect::<Vec<_>>(),
+        [(id, vec!["sealed-output".to_owned()])]
+    );
     chattr("-i");
     until("it is gone", 60, || (!output.exists()).then_some(()));
     until("the log tells of it", 60, || (removed(&node, id).len() == 1).then_some(()));
+    assert!(left().is_empty(), "{:?}", left());
     consumer.get(&path(paths::JOB_RESULT, id)).refused(410, "gone");
 }

@@ -83,22 +83,33 @@ fn failed(doing: &'static str, path: &Path) -> impl FnOnce(io::Error) -> BlobErr
 #[derive(Clone, Debug)]
 pub struct BlobStore {
     folder: PathBuf,
+    stuck: Vec<BlobName>,
 }
 
 impl BlobStore {
-    /// Takes or makes the folder; what a crash left half written is removed.
+    /// Takes or makes the folder; what a crash left half written is removed, and what cannot be is [`Self::stuck`].
     ///
     /// # Errors
     /// If the folder cannot be made or read.
     pub fn open(folder: &Path) -> Result<Self, BlobError> {
         durable::make_folder(folder).map_err(failed("create", folder))?;
+        let mut stuck = Vec::new();
         for file in std::fs::read_dir(folder).map_err(failed("list", folder))? {
             let file = file.map_err(failed("list", folder))?;
-            if file.file_name().to_string_lossy().starts_with(TEMPORARY) {
-                durable::remove_if_there(&file.path()).map_err(failed("remove", &file.path()))?;
+            let name = file.file_name().to_string_lossy().strip_prefix(TEMPORARY).map(BlobName::parse);
+            if let Some(Ok(name)) = name
+                && durable::remove_if_there(&file.path()).is_err()
+            {
+                stuck.push(name);
             }
         }
-        Ok(Self { folder: folder.to_owned() })
+        stuck.sort();
+        Ok(Self { folder: folder.to_owned(), stuck })
+    }
+
+    /// Blobs that a crash left half written and that could not be removed when the store was opened.
+    pub fn stuck(&self) -> &[BlobName] {
+        &self.stuck
     }
 
     /// Starts a blob of at most `max` bytes; it is there once [`BlobWriter::commit`] returns.
@@ -110,7 +121,7 @@ impl BlobStore {
         if path.try_exists().map_err(failed("look for", &path))? {
             return Err(BlobError::Exists(name.clone()));
         }
-        let temporary = self.folder.join(format!("{TEMPORARY}{name}"));
+        let temporary = self.temporary(name);
         let file = match durable::create(&temporary) {
             Ok(file) => file,
             Err(e) if e.kind() == io::ErrorKind::AlreadyExists => return Err(BlobError::Exists(name.clone())),
@@ -132,19 +143,23 @@ impl BlobStore {
         }
     }
 
-    /// Deletes a blob and looks that it is gone; whether there was one.
+    /// Deletes a blob, whole or half written by a writer that is gone, and looks that it is gone; whether there was a
+    /// whole one.
     ///
     /// # Errors
     /// If it cannot be deleted, or is there still.
     pub fn delete(&self, name: &BlobName) -> Result<bool, BlobError> {
-        let path = self.path(name);
+        let (path, temporary) = (self.path(name), self.temporary(name));
+        let half = durable::remove_if_there(&temporary).map_err(failed("delete", &temporary));
         let was_there = durable::remove_if_there(&path).map_err(failed("delete", &path))?;
+        half?;
         durable::sync_folder(&self.folder).map_err(failed("sync", &self.folder))?;
-        match path.try_exists() {
-            Ok(false) => Ok(was_there),
-            Ok(true) => Err(BlobError::StillThere(name.clone())),
-            Err(e) => Err(failed("look for", &path)(e)),
+        for path in [path, temporary] {
+            if path.try_exists().map_err(failed("look for", &path))? {
+                return Err(BlobError::StillThere(name.clone()));
+            }
         }
+        Ok(was_there)
     }
 
     /// The names of all blobs, sorted. Files that are none of ours are left out.
@@ -164,6 +179,10 @@ impl BlobStore {
 
     fn path(&self, name: &BlobName) -> PathBuf {
         self.folder.join(name.as_str())
+    }
+
+    fn temporary(&self, name: &BlobName) -> PathBuf {
+        self.folder.join(format!("{TEMPORARY}{name}"))
     }
 }
 

@@ -88,3 +88,20 @@ fn a_tile_outside_the_folder_is_refused() {
     tiles.get("../../etc/passwd").unwrap_err();
     assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
 }
+
+/// A folder in a file's place cannot be removed as one, not even by root.
+#[test]
+fn a_half_written_blob_that_cannot_be_removed_is_named_and_keeps_nothing_from_opening() {
+    let folder = tempfile::tempdir().unwrap();
+    let half = folder.path().join(".tmp-b.payload");
+    std::fs::create_dir(&half).unwrap();
+    std::fs::write(folder.path().join(".tmp-c.payload"), b"half").unwrap();
+    let store = BlobStore::open(folder.path()).unwrap();
+    assert_eq!(store.stuck(), [name("b.payload")]);
+    assert!(!folder.path().join(".tmp-c.payload").exists());
+    assert!(store.delete(&name("b.payload")).is_err(), "it is still there");
+    std::fs::remove_dir(&half).unwrap();
+    std::fs::write(&half, b"half").unwrap();
+    assert!(!store.delete(&name("b.payload")).unwrap());
+    assert!(!half.exists());
+}

@@ -4,7 +4,7 @@ mod memory;
 mod room;
 mod syscall;
 
-pub use room::{DiskRoom, descriptor_limit, descriptor_room, disk_room, memory_room};
+pub use room::{DiskRoom, descriptor_limit, descriptor_room, disk_room, memory_room, used_up};
 
 use aws_lc_rs::rand;
 use decores_types::{Clock, Random, Timestamp};

@@ -70,7 +70,8 @@ pub fn descriptor_limit() -> io::Result<u64> {
     syscall::descriptor_limit()
 }
 
-fn used_up(error: &io::Error) -> bool {
+/// Whether something failed because no descriptor was left for it, of this process or of the machine.
+pub fn used_up(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE))
 }
 

@@ -79,8 +79,6 @@ fn verified(receipt: &[u8], attempt: u32, trust: &Trust, wipe_may_fail: bool) ->
     let predicate = receipt.predicate();
     let said = |claim: Claim| match claim {
         Claim::Wipe => wipe_may_fail && !predicate.wipe.complete,
-        // An engine that was killed before it had closed its jail.
-        Claim::Isolation => predicate.isolation.as_ref().is_some_and(|i| i.engine == "unknown"),
         _ => false,
     };
     let untrue = |result: &&ClaimResult| result.status == Status::DoesNotHold && !said(result.claim);

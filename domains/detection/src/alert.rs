@@ -72,6 +72,11 @@ impl AlertKind {
         }
     }
 
+    /// Whether a consumer's job can raise it at will.
+    pub const fn is_caused_by_consumers(self) -> bool {
+        matches!(self, Self::EngineLost)
+    }
+
     /// What to do about it.
     pub const fn hint(self) -> &'static str {
         match self {

@@ -5,7 +5,9 @@
 mod alert;
 mod clock;
 mod pressure;
+mod quota;
 
 pub use alert::{Alert, AlertKind, Severity};
 pub use clock::{ClockWatch, Jump};
 pub use pressure::{CALM, Cause, Faults, Pressure, Reading, Reserve};
+pub use quota::Quota;

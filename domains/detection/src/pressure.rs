@@ -64,7 +64,7 @@ impl Cause {
             Self::Clock => "its clock jumped a moment ago",
             Self::Descriptors => "it has few descriptors left",
             Self::Disk => "its disk is nearly full",
-            Self::Launcher => "its launcher is gone; the operator must restart it",
+            Self::Launcher => "its launcher is gone, and it stops; the operator must start it again",
             Self::Log => "its log cannot be extended",
             Self::Memory => "its memory is nearly used up",
             Self::Places => "every place is blocked by a wipe that failed",

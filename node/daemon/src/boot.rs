@@ -25,7 +25,6 @@ use decores_audit::code::Code;
 use decores_audit::event::Event;
 use decores_audit::ports::Store;
 use decores_blobs::{BlobStore, FolderTiles};
-use decores_detection::AlertKind;
 use decores_keys::{Envelope, IndexKey, KeyInfo, KeyState, KeyStore, Purpose, RootSource, RowKeys};
 use decores_keystore_file::{FileKeyStore, RootInput};
 use decores_launcher::LauncherHandle;
@@ -143,8 +142,8 @@ pub(crate) async fn boot(config: Config, home: &Home, root: Root, world: World) 
     let tiles = Arc::new(FolderTiles::open(&home.log()).context("failed to open the log's folder")?);
     let signer = Arc::new(KeystoreSigner::new(Arc::clone(&keystore), &log, &identity)?);
     mend_log::check(&store, &tiles, signer.key(), home).await?;
-    let (Past { events: past, alerts }, presence) = presence::start(&records, &*store, now).await?;
-    events.splice(0..0, past);
+    let (mut past, presence) = presence::start(&records, &*store, now).await?;
+    events.splice(0..0, past.events.drain(..));
     let ledger = Ledger::start(store, tiles, signer, Arc::clone(&clock)).await?;
     let certificate = ca_certificate(&records, &ledger, &keystore, &ca, now).await?;
     let authority = Authority::new(Arc::clone(&keystore), &ca, certificate, config.listen, &config.host_names)?;
@@ -175,27 +174,29 @@ pub(crate) async fn boot(config: Config, home: &Home, root: Root, world: World) 
         health,
         presence: Presence::default(),
         mending: Mending::default(),
+        taking: Arc::default(),
         live: Mutex::new(HashMap::new()),
         changed: broadcast::Sender::new(CHANGES),
         summary: Summary::default(),
         refusals: Refusals::default(),
+        quota: Mutex::default(),
         metrics,
         stopping: watch::Sender::new(false),
     });
     events.extend(started(&node)?);
     node.persist(vec![change, presence], events).await?;
-    tell(&node, alerts).await;
+    tell(&node, past).await;
     restart::finish(&node).await?;
     let first_key = first_key(&node).await?;
     Ok(Booted { node, authority: Arc::new(authority), first_key })
 }
 
 /// Raises what is to be said of the run before.
-async fn tell(node: &Node, alerts: Vec<(AlertKind, String)>) {
-    for (kind, message) in alerts {
-        if kind == AlertKind::ClockChanged {
-            node.health.clock_jumped();
-        }
+async fn tell(node: &Node, past: Past) {
+    if past.doubts_clock {
+        node.health.clock_jumped();
+    }
+    for (kind, message) in past.alerts {
         node.alert(kind, message).await;
     }
 }

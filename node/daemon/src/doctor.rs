@@ -38,9 +38,9 @@ pub(crate) fn run(flags: &Doctor) -> Result<ExitCode> {
         },
     };
     let mut checks = checks(&observe(&host, root));
-    checks.push(wipes(match flags.unfinished {
+    checks.push(wipes(&match flags.unfinished {
         Some(unfinished) => Unfinished::Known(unfinished),
-        None => count(&home)?,
+        None => count(&home).unwrap_or_else(|error| Unfinished::Unreadable(format!("{error:#}"))),
     }));
     let state = worst(&checks);
     let mut out = std::io::stdout().lock();
@@ -65,11 +65,13 @@ pub(crate) fn run(flags: &Doctor) -> Result<ExitCode> {
 }
 
 /// Wipes that have not finished.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 enum Unfinished {
     Known(usize),
     /// A node runs, and only it can be asked.
     NodeRuns,
+    /// The store cannot be read, and why.
+    Unreadable(String),
 }
 
 /// Counts what the store of a node that does not run remembers; without its keys.
@@ -87,12 +89,17 @@ fn count(home: &Home) -> Result<Unfinished> {
     Ok(Unfinished::Known(left.len()))
 }
 
-fn wipes(unfinished: Unfinished) -> Check {
+fn wipes(unfinished: &Unfinished) -> Check {
     let (title, state, mend) = match unfinished {
         Unfinished::Known(0) => ("every wipe is finished".to_owned(), State::Ok, None),
         Unfinished::Known(n) => (format!("unfinished wipes: {n}"), State::Missing, Some("decores doctor --mend")),
         Unfinished::NodeRuns => {
-            ("a node runs here, and knows whether its wipes are finished".to_owned(), State::Ok, Some("decores status"))
+            let title = "whether every wipe is finished is not known: a node runs here, and was not asked";
+            (title.to_owned(), State::Weak, Some("log in to it as operator with `decores login`, and ask again"))
+        }
+        Unfinished::Unreadable(why) => {
+            let title = format!("whether every wipe is finished is not known: {why}");
+            (title, State::Missing, Some("make the node's folder readable, or restore it from a backup"))
         }
     };
     Check {
@@ -130,4 +137,33 @@ fn memlock() -> Option<u64> {
     let limits = std::fs::read_to_string("/proc/self/limits").ok()?;
     let line = limits.lines().find(|line| line.starts_with("Max locked memory"))?;
     line.trim_start_matches("Max locked memory").split_whitespace().next()?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+    use super::*;
+    use std::os::unix::fs::PermissionsExt as _;
+
+    #[test]
+    fn what_is_not_known_is_not_called_ok() {
+        assert_eq!(wipes(&Unfinished::Known(0)).state, State::Ok);
+        assert_eq!(wipes(&Unfinished::Known(2)).state, State::Missing);
+        let runs = wipes(&Unfinished::NodeRuns);
+        assert_eq!(runs.state, State::Weak);
+        assert!(runs.title.contains("not known") && runs.mend.unwrap().contains("decores login"));
+        let unreadable = wipes(&Unfinished::Unreadable("it is a file".to_owned()));
+        assert_eq!(unreadable.state, State::Missing);
+        assert!(unreadable.title.contains("it is a file") && unreadable.mend.is_some());
+    }
+
+    #[test]
+    fn a_store_that_does_not_open_is_a_reason_and_not_the_end() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(0o700)).unwrap();
+        let home = Home::open(folder.path()).unwrap();
+        std::fs::write(home.database(), b"not a folder").unwrap();
+        let why = format!("{:#}", count(&home).unwrap_err());
+        assert!(why.starts_with("failed to open the node's state: "), "{why}");
+    }
 }

@@ -9,9 +9,10 @@ use decores_audit::event::Event;
 use decores_audit::ports::{Change, StoreError, Table};
 use decores_detection::{Alert, AlertKind, Cause, ClockWatch, Faults, Jump, Pressure, Reading, Reserve};
 use decores_http::HttpLimits;
-use decores_system::{descriptor_limit, descriptor_room, disk_room, memory_room};
+use decores_system::{DiskRoom, descriptor_limit, descriptor_room, disk_room, memory_room, used_up};
 use decores_types::{AlertId, Base64, Clock, Timestamp, chain};
 use std::collections::{BTreeMap, BTreeSet};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -104,7 +105,7 @@ impl Health {
                 telling: Telling::default(),
             }),
         };
-        this.take_in(machine(home), Faults::default());
+        this.take_in(machine(home, &Reading::default()), Faults::default());
         this
     }
 
@@ -183,13 +184,23 @@ fn refusal(causes: &BTreeSet<Cause>) -> Problem {
         .hint("it goes on by itself when that is over; ask again after `Retry-After`")
 }
 
+/// What could not be read for want of descriptors is as it was: they are what is short.
+fn measured<T>(read: io::Result<T>, last: Option<T>) -> Option<T> {
+    match read {
+        Ok(read) => Some(read),
+        Err(error) if used_up(&error) => last,
+        Err(_) => None,
+    }
+}
+
 /// What the machine has left. Blocks.
-fn machine(home: &Path) -> Reading {
-    let disk = disk_room(home).ok();
+fn machine(home: &Path, last: &Reading) -> Reading {
+    let last_disk = last.disk_bytes.zip(last.disk_files).map(|(bytes, files)| DiskRoom { bytes, files });
+    let disk = measured(disk_room(home), last_disk);
     Reading {
         disk_bytes: disk.map(|disk| disk.bytes),
         disk_files: disk.map(|disk| disk.files),
-        memory_bytes: memory_room().ok(),
+        memory_bytes: measured(memory_room(), last.memory_bytes),
         descriptors: descriptor_room().ok(),
         faults: Faults::default(),
     }
@@ -218,8 +229,8 @@ pub(crate) async fn watch(node: Arc<Node>, jumps: watch::Sender<Option<Jump>>, m
             _ = period.tick() => {}
             _ = stopping.changed() => return,
         }
-        let home = node.health.home.clone();
-        let reading = tokio::task::spawn_blocking(move || machine(&home)).await.unwrap_or_default();
+        let (home, last) = (node.health.home.clone(), node.health.state().reading);
+        let reading = tokio::task::spawn_blocking(move || machine(&home, &last)).await.unwrap_or_default();
         let faults = Faults {
             launcher: *node.launcher.ended().borrow(),
             log: node.ledger.is_stalled(),
@@ -470,6 +481,15 @@ mod tests {
         assert!(matches!(began, News::Degraded(Cause::Disk, _)));
         health.state().telling.told(began);
         assert_eq!(health.news(), [News::Recovered(Cause::Disk)]);
+    }
+
+    #[test]
+    fn what_cannot_be_read_for_want_of_descriptors_is_not_called_short() {
+        const EMFILE: i32 = 24;
+        const EIO: i32 = 5;
+        assert_eq!(measured(Ok(1), Some(2)), Some(1));
+        assert_eq!(measured(Err(io::Error::from_raw_os_error(EMFILE)), Some(2)), Some(2));
+        assert_eq!(measured(Err(io::Error::from_raw_os_error(EIO)), Some(2)), None, "nobody knows");
     }
 
     #[test]

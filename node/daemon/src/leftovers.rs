@@ -192,6 +192,14 @@ pub(crate) async fn forgotten(
     Ok((change, None))
 }
 
+/// Frees a place that a forgotten row named, unless another one still does.
+pub(crate) async fn free(node: &Node, slot: u32) -> Result<(), StoreError> {
+    if rows(node).await?.iter().all(|held| held.row.slot() != Some(slot)) {
+        node.slots.unblock(slot);
+    }
+    Ok(())
+}
+
 /// Tries everything again: says what is gone now, and what is not; frees the places where nothing is left.
 ///
 /// # Errors

@@ -12,6 +12,7 @@ mod doctor;
 mod ending;
 mod epochs;
 mod health;
+mod hint;
 mod home;
 mod ledger;
 mod leftovers;
@@ -46,7 +47,7 @@ fn main() -> ExitCode {
     match result {
         Ok(code) => code,
         Err(error) => {
-            eprintln!("error: {error:#}");
+            decores_telemetry::print_error(error.as_ref(), hint::of(&error));
             ExitCode::FAILURE
         }
     }

@@ -8,6 +8,7 @@ use crate::leftovers::Mending;
 use crate::offers::Offers;
 use crate::presence::Presence;
 use crate::records::{Held, JobRow, Records, job_state};
+use crate::service::taking::Taking;
 use crate::slots::Slots;
 use crate::summary::{Refusals, Summary};
 use decores_api::node::NodeResponse;
@@ -16,7 +17,7 @@ use decores_audit::code::Code as LogCode;
 use decores_audit::event::Event;
 use decores_audit::ports::{Change, StoreError};
 use decores_blobs::BlobStore;
-use decores_detection::{Alert, AlertKind};
+use decores_detection::{Alert, AlertKind, Quota};
 use decores_keys::{Algorithm, IndexKey, KeyInfo, KeyStore, Purpose};
 use decores_launcher::LauncherHandle;
 use decores_sandbox::HostCapabilities;
@@ -50,6 +51,7 @@ pub(crate) struct Node {
     pub(crate) health: Health,
     pub(crate) presence: Presence,
     pub(crate) mending: Mending,
+    pub(crate) taking: Arc<Taking>,
     pub(crate) slots: Slots,
     /// Jobs that have not ended: the attempt, and the switch that cancels it.
     pub(crate) live: Mutex<HashMap<JobId, (Attempt, watch::Sender<Option<Reason>>)>>,
@@ -59,6 +61,7 @@ pub(crate) struct Node {
     pub(crate) changed: broadcast::Sender<JobId>,
     pub(crate) summary: Summary,
     pub(crate) refusals: Refusals,
+    pub(crate) quota: Mutex<Quota>,
     pub(crate) metrics: PrometheusHandle,
     pub(crate) stopping: watch::Sender<bool>,
 }
@@ -116,19 +119,33 @@ impl Node {
         Ok(())
     }
 
-    /// Raises an alert: a record, an event, a line in the node's log.
+    /// Raises an alert: a record, an event, a line in the node's log. Beyond the quota of its kind, the line alone.
     pub(crate) async fn alert(&self, kind: AlertKind, message: String) {
-        tracing::warn!(kind = kind.as_str(), message, "alert");
-        metrics::counter!("decores_alerts_total", "kind" => kind.as_str()).increment(1);
-        let alert = Alert::new(AlertId::random(&*self.random), kind, message, self.clock.now());
-        let event = alert_raised(&alert);
-        let written = match self.records.insert(alert.id.as_bytes(), None, ALERT_OPEN, &alert) {
-            Ok(change) => self.persist(vec![change], event.into_iter().collect()).await,
+        let now = self.clock.monotonic_ms();
+        if !self.quota.lock().unwrap_or_else(PoisonError::into_inner).admits(kind, now) {
+            tracing::warn!(kind = kind.as_str(), message, "one more alert of this kind; not kept");
+            metrics::counter!("decores_alerts_total", "kind" => kind.as_str()).increment(1);
+            return;
+        }
+        let written = match self.compose_alert(kind, message) {
+            Ok((change, event)) => self.persist(vec![change], event.into_iter().collect()).await,
             Err(error) => Err(error),
         };
         if let Err(error) = written {
             tracing::error!(error = chain(&error), "failed to store an alert");
         }
+    }
+
+    /// Composes an alert's record and event, for whoever writes them with something else; the node's log has its line.
+    pub(crate) fn compose_alert(
+        &self,
+        kind: AlertKind,
+        message: String,
+    ) -> Result<(Change, Option<Event>), StoreError> {
+        tracing::warn!(kind = kind.as_str(), message, "alert");
+        metrics::counter!("decores_alerts_total", "kind" => kind.as_str()).increment(1);
+        let alert = Alert::new(AlertId::random(&*self.random), kind, message, self.clock.now());
+        Ok((self.records.insert(alert.id.as_bytes(), None, ALERT_OPEN, &alert)?, alert_raised(&alert)))
     }
 
     /// Tells a live job to stop; `false` if it is not live.
@@ -192,10 +209,13 @@ pub(crate) fn unwritten(error: &StoreError) -> Problem {
 /// What a client learns when the store fails; the cause goes to the node's own log.
 pub(crate) fn store_problem(error: &StoreError) -> Problem {
     match error {
-        StoreError::Busy => Problem::new(Code::Unavailable, "too much is waiting to be written"),
+        StoreError::Busy => {
+            Problem::new(Code::Unavailable, "too much is waiting to be written").hint("ask again after `Retry-After`")
+        }
         error => {
             tracing::error!(error = chain(error), "the store failed");
             Problem::new(Code::Internal, "the node could not store or read its state")
+                .hint("ask again; if that does not help, the node's own log says what its operator has to mend")
         }
     }
 }

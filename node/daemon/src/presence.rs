@@ -33,6 +33,9 @@ pub(crate) struct PresenceRow {
     /// Which start of the machine this was in.
     boot: String,
     last_seen: Timestamp,
+    /// Whether what is over by the clock was kept all the same, since that had jumped.
+    #[serde(default)]
+    holds_expiry: bool,
 }
 
 impl Row for PresenceRow {
@@ -48,6 +51,8 @@ pub(crate) struct Presence(AsyncMutex<()>);
 pub(crate) struct Past {
     pub(crate) events: Vec<Event>,
     pub(crate) alerts: Vec<(AlertKind, String)>,
+    /// Whether the clock is not to be relied on: it was set back, or had jumped shortly before.
+    pub(crate) doubts_clock: bool,
 }
 
 /// Reads what the last run left; gives back what to say of it, and what to write with the start.
@@ -56,7 +61,7 @@ pub(crate) async fn start(records: &Records, store: &dyn Store, now: Timestamp) 
     let boot = boot.trim().to_owned();
     let last: Option<Held<PresenceRow>> = records.get(ROW).await?;
     let past = judge(last.as_ref().map(|held| &held.row), newest(store).await?, &boot, now);
-    let row = PresenceRow { state: State::Running, boot, last_seen: now };
+    let row = PresenceRow { state: State::Running, boot, last_seen: now, holds_expiry: past.doubts_clock };
     let change = match last {
         Some(held) => records.update(&Held { row, ..held }, 0)?,
         None => records.insert(ROW, None, 0, &row)?,
@@ -84,10 +89,12 @@ fn judge(last: Option<&PresenceRow>, newest: Option<Timestamp>, boot: &str, now:
         past.alerts.push((AlertKind::NodeCrashed, message));
     }
     past.events.push(Event::NodeAbsent { from: last_seen, until: now });
+    past.doubts_clock = last.is_some_and(|row| row.holds_expiry);
     if last_seen.since_ms(now) > TOLERANCE_MS {
         past.events.push(Event::ClockChanged { expected: last_seen, found: now });
         let message = format!("the clock says {now}, but the node was last seen at {last_seen}");
         past.alerts.push((AlertKind::ClockChanged, message));
+        past.doubts_clock = true;
     }
     past
 }
@@ -125,6 +132,7 @@ async fn sign(node: &Node, state: State) -> Result<Change, StoreError> {
     let mut held = held.ok_or(StoreError::Stale(Table::Node))?;
     held.row.state = state;
     held.row.last_seen = node.clock.now();
+    held.row.holds_expiry = node.health.holds_expiry();
     node.records.update(&held, 0)
 }
 
@@ -139,7 +147,7 @@ mod tests {
     }
 
     fn row(state: State, seen: i64) -> PresenceRow {
-        PresenceRow { state, boot: BOOT.to_owned(), last_seen: at(seen) }
+        PresenceRow { state, boot: BOOT.to_owned(), last_seen: at(seen), holds_expiry: false }
     }
 
     fn kinds(past: &Past) -> Vec<AlertKind> {
@@ -177,6 +185,14 @@ mod tests {
         assert_eq!(past.events, [Event::NodeAbsent { from: at(100), until: at(40) }, changed]);
         assert_eq!(kinds(&past), [AlertKind::ClockChanged]);
         assert!(judge(Some(&row(State::Stopped, 100)), None, BOOT, at(96)).alerts.is_empty());
+    }
+
+    #[test]
+    fn a_clock_that_jumped_before_the_last_stop_is_not_relied_on() {
+        let held = PresenceRow { holds_expiry: true, ..row(State::Stopped, 100) };
+        assert!(judge(Some(&held), None, BOOT, at(120)).doubts_clock);
+        assert!(!judge(Some(&row(State::Stopped, 100)), None, BOOT, at(120)).doubts_clock);
+        assert!(judge(Some(&row(State::Stopped, 100)), None, BOOT, at(40)).doubts_clock);
     }
 
     #[test]

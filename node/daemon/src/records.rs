@@ -166,13 +166,15 @@ impl Records {
     }
 
     fn open<T: Row>(&self, record: Record) -> Result<Held<T>, StoreError> {
-        let failed = |source| StoreError::Failed { during: "opening a row", source };
+        let failed = |source| StoreError::Failed { during: OPENING_A_ROW, source };
         let plain = self.keys.open(T::TABLE.name(), &record.id, &record.value).map_err(|e| failed(e.into()))?;
         let row = serde_json::from_slice(&plain).map_err(|e| failed(e.into()))?;
         Ok(Held { row, id: record.id, version: record.version, sequence: record.sequence, entry: record.entry })
     }
 }
 
+/// What fails where a row does not fit the keystore.
+pub(crate) const OPENING_A_ROW: &str = "opening a row";
 /// Added to an ended job's state while a sealed result of it is kept.
 pub(crate) const RESULT_KEPT: i64 = 100;
 

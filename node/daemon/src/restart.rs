@@ -75,7 +75,8 @@ fn reason(row: &JobRow) -> Reason {
 /// Deletes sealed files that no record keeps: a crash may fall between a file and its record.
 async fn sweep(node: &Node) -> Result<()> {
     let store = node.blobs.clone();
-    for blob in tokio::task::spawn_blocking(move || store.list()).await?? {
+    let whole = tokio::task::spawn_blocking(move || store.list()).await??;
+    for blob in whole.into_iter().chain(node.blobs.stuck().iter().cloned()) {
         let held = match blobs::attempt_of(&blob) {
             Some((job, _)) => node.records.get::<JobRow>(job.as_bytes()).await,
             None => Ok(None),

@@ -14,7 +14,7 @@ use decores_audit::event::Event;
 use decores_audit::ports::{Change, Select, StoreError, Table};
 use decores_blobs::BlobError;
 use decores_detection::AlertKind;
-use decores_types::{Attempt, JobState, Timestamp, chain};
+use decores_types::{Attempt, JobId, JobState, Timestamp, chain};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
@@ -72,6 +72,12 @@ impl Removal {
     /// Whether there is nothing to remove.
     pub(crate) fn is_empty(self) -> bool {
         self == Self::default()
+    }
+
+    /// The files among it.
+    fn files(self) -> Vec<&'static str> {
+        let all = [(SEALED_LOGS, self.logs), (SEALED_OUTPUT, self.output)];
+        all.into_iter().filter(|(_, removed)| *removed).map(|(name, _)| name).collect()
     }
 
     /// Its names in the log, sorted.
@@ -156,14 +162,17 @@ async fn failed(node: &Node, held: &Held<JobRow>, error: &RemoveError) {
     let (job, attempt) = (held.row.record.job, held.row.record.attempt());
     tracing::error!(%job, error = chain(error), "something whose time is over could not be removed");
     let RemoveError::File { what, .. } = error else { return };
-    match leftovers::remember_file(node, (job, attempt), what, chain(error)).await {
-        Ok(true) => {}
-        Ok(false) => {
-            let message = format!("the time of {job} is over, but what is called `{what}` could not be deleted");
-            node.alert(AlertKind::WipeIncomplete, message).await;
-        }
-        Err(error) => tracing::error!(%job, error = format!("{error:#}"), "failed to remember a leftover"),
+    if let Err(error) = remember(node, (job, attempt), what, chain(error)).await {
+        tracing::error!(%job, error = chain(&error), "failed to remember a leftover; the next round tries again");
     }
+}
+
+/// Written once, the record and its alert as one: a store that fails must not keep the other jobs from their end.
+async fn remember(node: &Node, attempt: (JobId, Attempt), what: &'static str, cause: String) -> Result<(), StoreError> {
+    let Some(change) = leftovers::remembered(node, attempt, what, cause).await? else { return Ok(()) };
+    let message = format!("the time of {} is over, but what is called `{what}` could not be deleted", attempt.0);
+    let (alert, event) = node.compose_alert(AlertKind::WipeIncomplete, message)?;
+    node.write(vec![change, alert], event.into_iter().collect()).await
 }
 
 /// Deletes files, looks that they are gone, and writes that they are; with the record goes all that is kept of the job.
@@ -190,7 +199,13 @@ pub(crate) async fn remove(node: &Node, held: &Held<JobRow>, removal: Removal, w
         changes.push(delete(Table::Submissions, &row.submission.0));
         changes.push(delete(Table::Jobs, &held.id));
     }
-    Ok(node.write(changes, vec![event]).await?)
+    let (forgotten, slot) = leftovers::forgotten(node, (job, attempt), &removal.files()).await?;
+    changes.extend(forgotten);
+    node.write(changes, vec![event]).await?;
+    if let Some(slot) = slot {
+        leftovers::free(node, slot).await?;
+    }
+    Ok(())
 }
 
 fn delete(table: Table, id: &[u8]) -> Change {
@@ -226,9 +241,7 @@ mod tests {
     use decores_sandbox::record::Step;
     use decores_system::SystemRandom;
     use decores_types::job::EngineKind;
-    use decores_types::{
-        Base64, CommitmentKey, ConsumerId, Digest, JobId, JobSpec, Limits, OfferId, Protection, Reason,
-    };
+    use decores_types::{Base64, CommitmentKey, ConsumerId, Digest, JobSpec, Limits, OfferId, Protection, Reason};
 
     fn at(seconds: i64) -> Timestamp {
         Timestamp::from_ms(1_767_225_600_000 + seconds * 1000)

@@ -5,6 +5,7 @@ use crate::boot::{Booted, Root, World, boot};
 use crate::config::{self, Config};
 use crate::epochs;
 use crate::health::bound_connections;
+use crate::hint::StoppedWhileStarting;
 use crate::home::Home;
 use crate::node::Node;
 use crate::presence;
@@ -138,8 +139,8 @@ async fn serve(config: Config, home: Home, root: Root, world: World) -> Result<E
     let address = listener.local_addr()?;
     let Booted { node, authority, first_key } = tokio::select! {
         booted = boot(config, &home, root, world) => booted?,
-        _ = interrupt.recv() => anyhow::bail!("stopped while starting"),
-        _ = terminate.recv() => anyhow::bail!("stopped while starting"),
+        _ = interrupt.recv() => return Err(StoppedWhileStarting.into()),
+        _ = terminate.recv() => return Err(StoppedWhileStarting.into()),
     };
     let tls = server::tls_config(Arc::new(authority.resolver()))?;
     let router = router::router(Arc::new(Api(Arc::clone(&node))), node.config.http);

@@ -53,6 +53,8 @@ async fn clock(
         renew(&node, &authority);
         // First of all keys are destroyed; telling of anything may have to wait for the store.
         end_offers(&node, node.offers.drain()).await;
+        // A start within the hour has to know of it.
+        presence::refresh(&node).await;
         node.note(vec![Event::ClockChanged { expected, found }]).await;
         epochs::renew(&node).await;
         let message = format!("the clock was at {found} and should have been at {expected}; open offers were ended");

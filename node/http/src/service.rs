@@ -60,12 +60,20 @@ pub trait Service: Send + Sync + 'static {
     /// Metrics in Prometheus' text format.
     fn metrics(&self, permit: Permit<action::ReadMetrics>) -> impl Answer<String>;
 
-    /// Whether an offer can be asked for now, or a job submitted with a payload of this length. Asked before a body is
-    /// read.
+    /// Whether an offer can be asked for now. Asked before a body is read.
     ///
     /// # Errors
     /// Why not.
-    fn admits(&self, payload: u64) -> Result<(), Problem>;
+    fn admits(&self) -> Result<(), Problem>;
+
+    /// Whether a job can be submitted now with a payload of this length, or was taken before under this key. Asked
+    /// before a body is read.
+    fn admits_submission(
+        &self,
+        permit: &Permit<action::SubmitJob>,
+        idempotency_key: &str,
+        payload: u64,
+    ) -> impl Answer<()>;
 
     /// Makes an offer.
     fn offer(&self, permit: Permit<action::AskOffer>, request: OfferRequest) -> impl Answer<OfferResponse>;

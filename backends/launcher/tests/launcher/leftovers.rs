@@ -323,6 +323,8 @@ pub(crate) fn stray(uid: u32, headless: bool) {
     unsafe {
         assert_eq!(libc::prctl(libc::PR_SET_NAME, c"\xff\xfe".as_ptr()), 0);
         assert_eq!((libc::setresgid(uid, uid, uid), libc::setresuid(uid, uid, uid)), (0, 0));
+        // It does not outlive a test that fails.
+        assert_eq!(libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL), 0);
     }
     assert!(fs::read("/proc/self/status").unwrap().starts_with(b"Name:\t\xff\xfe\n"));
     let other = std::thread::spawn(move || {

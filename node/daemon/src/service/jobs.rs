@@ -177,6 +177,7 @@ pub(crate) async fn sealed(node: &Arc<Node>, who: &Principal, job: JobId, what: 
 fn unusable(error: &dyn std::error::Error) -> Problem {
     tracing::error!(error = chain(error), "failed to use a sealed file");
     Problem::new(Code::Internal, "the node could not use its sealed files")
+        .hint("ask again later; the node's own log says what its operator has to mend")
 }
 
 pub(crate) async fn delete_result(node: &Arc<Node>, who: &Principal, job: JobId) -> Result<(), Problem> {
@@ -198,14 +199,16 @@ pub(crate) async fn receipt(node: &Arc<Node>, who: &Principal, job: JobId) -> Re
     let (held, _) = find::<action::ReadJob>(node, who, job).await?;
     let Some(attempt) = held.row.receipt_attempt else {
         let state = held.row.record.state();
-        return Err(Problem::new(Code::StateConflict, format!("the job is {state}; its receipt comes when it ends")));
+        return Err(Problem::new(Code::StateConflict, format!("the job is {state}; its receipt comes when it ends"))
+            .hint("wait for its end: `decores job show` says where it is"));
     };
     let receipt: Option<Held<ReceiptRow>> =
         node.records.get(&receipts::row_id(job, Attempt(attempt))).await.map_err(|e| store_problem(&e))?;
     let receipt = receipt.ok_or_else(|| Problem::new(Code::Gone, "the receipt is no longer kept"))?;
     let integrated = node.ledger.integrated(receipt.entry + ENDED_OFFSET);
     if tokio::time::timeout(RECEIPT_PATIENCE, integrated).await.is_err() {
-        return Err(Problem::new(Code::Unavailable, "the log has not taken in the receipt yet"));
+        return Err(Problem::new(Code::Unavailable, "the log has not taken in the receipt yet")
+            .hint("ask again after `Retry-After`"));
     }
     let (tiles, key) = (Arc::clone(&node.ledger.tiles), node.ledger.key.clone());
     let made = tokio::task::spawn_blocking(move || receipts::file(&*tiles, &key, &receipt)).await;
@@ -213,5 +216,6 @@ pub(crate) async fn receipt(node: &Arc<Node>, who: &Principal, job: JobId) -> Re
     made.map_err(|error| {
         tracing::error!(%job, error = format!("{error:#}"), "failed to complete a receipt");
         Problem::new(Code::Internal, "the node could not complete the receipt")
+            .hint("ask again later; the node's own log says what its operator has to mend")
     })
 }

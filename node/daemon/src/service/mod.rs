@@ -6,6 +6,7 @@ mod log;
 mod offers;
 pub(crate) mod sign_in;
 mod submit;
+pub(crate) mod taking;
 
 use crate::node::Node;
 use crate::summary::Cause;
@@ -45,12 +46,21 @@ impl Service for Api {
         Ok(admin::metrics(&self.0))
     }
 
-    fn admits(&self, payload: u64) -> Result<(), Problem> {
-        let admitted = self.0.health.admits_payload(payload);
+    fn admits(&self) -> Result<(), Problem> {
+        let admitted = self.0.health.admits();
         if admitted.is_err() {
             self.0.summary.count(Cause::Degraded, self.0.clock.now());
         }
         admitted
+    }
+
+    async fn admits_submission(
+        &self,
+        permit: &Permit<action::SubmitJob>,
+        idempotency_key: &str,
+        payload: u64,
+    ) -> Result<(), Problem> {
+        submit::admits(&self.0, permit, idempotency_key, payload).await
     }
 
     async fn offer(&self, permit: Permit<action::AskOffer>, request: OfferRequest) -> Result<OfferResponse, Problem> {

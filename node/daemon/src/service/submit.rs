@@ -7,12 +7,16 @@ use crate::life::{self, Live};
 use crate::node::{Node, store_problem, unwritten};
 use crate::offers;
 use crate::records::{Held, JobRow, SubmissionRow, job_state};
+use crate::service::taking::{Lookup, Turn};
+use crate::wipe::{self, SEALED_INPUT};
+use crate::{leftovers, summary};
 use decores_access::{Permit, action};
 use decores_api::jobs::{Job, Submission};
 use decores_api::{Code, Problem};
 use decores_audit::event::{Event, LABEL_SPEC};
 use decores_audit::ports::{Change, StoreError};
 use decores_blobs::BlobError;
+use decores_detection::AlertKind;
 use decores_http::{PayloadStream, Submitted};
 use decores_keys::{OfferKey, Recipient};
 use decores_sandbox::JobRecord;
@@ -30,7 +34,8 @@ use tokio::sync::OwnedSemaphorePermit;
 /// A submission that passed everything that can be said without its payload.
 struct Admitted {
     place: OwnedSemaphorePermit,
-    lookup: [u8; 32],
+    turn: Turn,
+    lookup: Lookup,
     consumer: ConsumerId,
     offer: OfferId,
     spec: JobSpec,
@@ -48,25 +53,55 @@ pub(crate) async fn submit(
     let consumer = permit.consumer();
     let Submission { offer, spec } = submission;
     let digest = check_spec(&spec)?;
-    let lookup = node.index.lookup("submission", &[consumer.as_bytes(), idempotency_key.as_bytes()].concat());
+    let lookup = lookup(node, consumer, idempotency_key);
+    // Before the look at what there is: with the turn, nobody else changes it.
+    let turn = node.taking.begin(lookup);
     let earlier = earlier(node, &lookup, &digest).await?;
     if let Some(held) = &earlier
         && !held.row.record.may_resubmit()
     {
         return Ok(Submitted { job: wire(&held.row, node.clock.now()), created: false });
     }
+    let turn = turn.ok_or_else(being_taken)?;
     let full = || Problem::new(Code::Unavailable, "the queue is full").hint("submit again after `Retry-After`");
     if *node.stopping.borrow() {
         return Err(stopping());
     }
     let place = Arc::clone(&node.admission).try_acquire_owned().map_err(|_| full())?;
-    let admitted = Admitted { place, lookup, consumer, offer, spec, digest, earlier };
+    let admitted = Admitted { place, turn, lookup, consumer, offer, spec, digest, earlier };
     // A client that goes away ends the request, but not what was begun for it: from here on a task of
     // its own either queues the job or cleans up after it.
     let node = Arc::clone(node);
     let taking = tokio::spawn(async move { take(&node, admitted, payload).await });
     let job = taking.await.map_err(|_| Problem::new(Code::Internal, "the node could not take the job"))??;
     Ok(Submitted { job, created: true })
+}
+
+fn lookup(node: &Node, consumer: ConsumerId, idempotency_key: &str) -> Lookup {
+    node.index.lookup("submission", &[consumer.as_bytes(), idempotency_key.as_bytes()].concat())
+}
+
+/// Whether a submission under this key would be answered, though the node may be short of something: one that was
+/// taken before gets its job back, whatever the node is short of.
+pub(crate) async fn admits(
+    node: &Node,
+    permit: &Permit<action::SubmitJob>,
+    idempotency_key: &str,
+    payload: u64,
+) -> Result<(), Problem> {
+    let Err(problem) = node.health.admits_payload(payload) else { return Ok(()) };
+    if is_taken(node, &lookup(node, permit.consumer(), idempotency_key)).await.unwrap_or(false) {
+        return Ok(());
+    }
+    node.summary.count(summary::Cause::Degraded, node.clock.now());
+    Err(problem)
+}
+
+/// Whether a job was taken under this key that would not be begun again.
+async fn is_taken(node: &Node, lookup: &Lookup) -> Result<bool, StoreError> {
+    let Some(known) = node.records.get::<SubmissionRow>(lookup).await? else { return Ok(false) };
+    let held = node.records.get::<JobRow>(known.row.job.as_bytes()).await?;
+    Ok(held.is_some_and(|held| !held.row.record.may_resubmit()))
 }
 
 /// The job that this idempotency key stands for, if any; another spec under it is refused.
@@ -109,10 +144,7 @@ async fn take(node: &Arc<Node>, admitted: Admitted, mut payload: PayloadStream) 
     };
     if let Err(problem) = stored {
         offers::destroy(node, key);
-        // Where another submission of the same attempt was first, the file is that one's.
-        if problem.code != Code::StateConflict {
-            discard(node, job, attempt).await;
-        }
+        discard(node, admitted.turn, (job, attempt)).await;
         return Err(problem);
     }
     let place = admitted.place;
@@ -129,34 +161,55 @@ async fn take(node: &Arc<Node>, admitted: Admitted, mut payload: PayloadStream) 
         }
         Err(problem) => {
             offers::destroy(node, key);
-            discard(node, job, attempt).await;
+            discard(node, admitted.turn, (job, attempt)).await;
             Err(problem)
         }
     }
 }
 
-/// Deletes a payload that was not taken.
-async fn discard(node: &Node, job: JobId, attempt: Attempt) {
-    let blobs = node.blobs.clone();
-    let deleted = tokio::task::spawn_blocking(move || blobs.delete(&names(job, attempt)?.payload)).await;
-    if !matches!(deleted, Ok(Ok(_))) {
-        tracing::error!(%job, "failed to delete a payload that was not taken; the next start deletes it");
-    }
+/// Deletes a payload that was not taken. One that cannot be deleted is remembered, and the operator told, as soon as
+/// that can be written: nobody waits for it, but the key's turn lasts until then.
+async fn discard(node: &Arc<Node>, turn: Turn, (job, attempt): (JobId, Attempt)) {
+    let deleted = match names(job, attempt) {
+        Ok(names) => wipe::delete(node, names.payload).await,
+        Err(error) => Err(chain(&error)),
+    };
+    let Err(cause) = deleted else { return };
+    tracing::error!(%job, error = cause, "failed to delete a payload that was not taken");
+    let node = Arc::clone(node);
+    tokio::spawn(async move {
+        let _turn = turn;
+        match leftovers::remember_file(&node, (job, attempt), SEALED_INPUT, cause).await {
+            Ok(true) => {}
+            Ok(false) => {
+                let message = format!("the payload of {job}, attempt {attempt}, was not taken, but cannot be deleted");
+                node.alert(AlertKind::WipeIncomplete, message).await;
+            }
+            Err(error) => tracing::error!(%job, error = format!("{error:#}"), "failed to remember a leftover"),
+        }
+    });
 }
 
 fn stopping() -> Problem {
-    Problem::new(Code::Unavailable, "the node is stopping")
+    Problem::new(Code::Unavailable, "the node is stopping").hint("submit again when it has started again")
+}
+
+/// A payload of the same attempt is there though nobody is taking it: an earlier try could not delete it.
+fn stuck() -> Problem {
+    Problem::new(Code::Unavailable, "an earlier payload of this job is in the way, since it could not be deleted")
+        .hint("the operator was told; submit again later, or as a new job")
 }
 
 async fn store(node: &Node, job: JobId, attempt: Attempt, payload: &mut PayloadStream) -> Result<(), Problem> {
     let unwritten = |error: &dyn std::error::Error| {
         tracing::error!(%job, error = chain(error), "failed to store a sealed payload");
         Problem::new(Code::Unavailable, "the node could not store the payload")
+            .hint("submit again after `Retry-After`; the node's own log says why")
     };
     let name = names(job, attempt).map_err(|e| unwritten(&e))?.payload;
     let mut blob = match node.blobs.create(&name, node.config.http.payload_bytes) {
         Ok(blob) => blob,
-        Err(BlobError::Exists(_)) => return Err(being_taken()),
+        Err(BlobError::Exists(_)) => return Err(stuck()),
         Err(error) => return Err(unwritten(&error)),
     };
     while let Some(piece) = payload.next().await? {

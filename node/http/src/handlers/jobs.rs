@@ -39,7 +39,7 @@ pub(crate) async fn submit<S: Service>(
     let permit = caller.permit::<action::SubmitJob>(&*shared.node).await?;
     let key = idempotency_key(&headers)?;
     // The length of all bounds that of the payload; one that is not announced is bounded as it arrives.
-    shared.node.admits(content_length(&headers).unwrap_or(0))?;
+    shared.node.admits_submission(&permit, &key, content_length(&headers).unwrap_or(0)).await?;
     let (head, payload) = submission(&headers, body, &shared.limits).await?;
     let submitted = shared.node.submit(permit, key, head, payload).await?;
     let status = if submitted.created { StatusCode::CREATED } else { StatusCode::OK };

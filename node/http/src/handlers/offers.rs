@@ -26,7 +26,7 @@ pub(crate) async fn create<S: Service>(
     body: Body,
 ) -> Result<(StatusCode, Json<OfferResponse>), Failure> {
     let permit = caller.permit::<action::AskOffer>(&*shared.node).await?;
-    shared.node.admits(0)?;
+    shared.node.admits()?;
     let request = json(&headers, body, &shared.limits).await?;
     Ok((StatusCode::CREATED, Json(shared.node.offer(permit, request).await?)))
 }
