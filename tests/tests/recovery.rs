@@ -431,4 +431,10 @@ fn the_doctor_counts_unfinished_wipes_where_no_node_runs_and_asks_one_that_does(
     drop(immutable);
     scene.node.start_again();
     scene.cli.run(["doctor"]).says("every wipe is finished");
+    // What a crash cut off counts as well.
+    scene.run();
+    scene.node.crash();
+    scene.cli.run(["doctor"]).is(1).says("unfinished wipes: 1").says("decores up");
+    scene.node.start_again();
+    scene.cli.run(["doctor"]).says("every wipe is finished");
 }

@@ -4,6 +4,7 @@ use crate::args::Doctor;
 use crate::boot::Root;
 use crate::config::{self, RootChoice};
 use crate::home::Home;
+use crate::restart::open_states;
 use crate::run::{bad_config, fork_launcher};
 use anyhow::{Context as _, Result};
 use decores_audit::ports::{Select, Store as _, Table};
@@ -68,13 +69,15 @@ pub(crate) fn run(flags: &Doctor) -> Result<ExitCode> {
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Unfinished {
     Known(usize),
+    /// No node runs that could finish them.
+    Waiting(usize),
     /// A node runs, and only it can be asked.
     NodeRuns,
     /// The store cannot be read, and why.
     Unreadable(String),
 }
 
-/// Counts what the store of a node that does not run remembers; without its keys.
+/// Counts what the store of a node that does not run remembers, and what its end cut off; without its keys.
 fn count(home: &Home) -> Result<Unfinished> {
     if !home.database().exists() {
         return Ok(Unfinished::Known(0));
@@ -86,12 +89,19 @@ fn count(home: &Home) -> Result<Unfinished> {
     };
     let runtime = tokio::runtime::Builder::new_current_thread().build()?;
     let left = runtime.block_on(store.list(Table::Leftovers, Select { limit: MOST, ..Select::default() }))?;
-    Ok(Unfinished::Known(left.len()))
+    let cut_off = Select { states: open_states(), limit: MOST, ..Select::default() };
+    let cut_off = runtime.block_on(store.list(Table::Jobs, cut_off))?;
+    Ok(Unfinished::Waiting(left.len() + cut_off.len()))
 }
 
 fn wipes(unfinished: &Unfinished) -> Check {
     let (title, state, mend) = match unfinished {
-        Unfinished::Known(0) => ("every wipe is finished".to_owned(), State::Ok, None),
+        Unfinished::Known(0) | Unfinished::Waiting(0) => ("every wipe is finished".to_owned(), State::Ok, None),
+        Unfinished::Waiting(n) => (
+            format!("unfinished wipes: {n}"),
+            State::Missing,
+            Some("start the node, which finishes them: `decores up`"),
+        ),
         Unfinished::Known(n) => (format!("unfinished wipes: {n}"), State::Missing, Some("decores doctor --mend")),
         Unfinished::NodeRuns => {
             let title = "whether every wipe is finished is not known: a node runs here, and was not asked";

@@ -8,9 +8,20 @@ use decores_audit::ports::StoreError;
 #[error("stopped while starting")]
 pub(crate) struct StoppedWhileStarting;
 
+/// A log that is not gone on with.
+#[derive(Debug, thiserror::Error)]
+#[error("the log is damaged, nothing is signed or served: {what}")]
+pub(crate) struct DamagedLog {
+    pub(crate) what: String,
+    pub(crate) hint: String,
+}
+
 /// The next step, where it is known and the error does not say it itself.
-pub(crate) fn of(error: &anyhow::Error) -> Option<&'static str> {
+pub(crate) fn of(error: &anyhow::Error) -> Option<&str> {
     error.chain().find_map(|cause| {
+        if let Some(damaged) = cause.downcast_ref::<DamagedLog>() {
+            return Some(damaged.hint.as_str());
+        }
         if cause.is::<StoppedWhileStarting>() {
             return Some("nothing is lost: start the node again");
         }

@@ -3,9 +3,10 @@
 use crate::args::Common;
 use crate::boot::{KeystoreSigner, Root};
 use crate::config;
+use crate::hint::DamagedLog;
 use crate::home::Home;
 use crate::run::bad_config;
-use anyhow::{Context as _, Error, Result, anyhow, bail};
+use anyhow::{Context as _, Error, Result, bail};
 use decores_audit::checkpoint::{LogKey, LogSigner as _};
 use decores_audit::damage::{Damage, Remedy};
 use decores_audit::ports::{Store, TileStore};
@@ -94,5 +95,5 @@ fn refused(damage: &Damage, home: &Home) -> Error {
         }
         Remedy::Nothing => format!("no damage to a disk does that: keep `{home}` as it is, and report it"),
     };
-    anyhow!("the log is damaged, nothing is signed or served: {}\n\nhint: {hint}", chain(damage))
+    DamagedLog { what: chain(damage), hint }.into()
 }

@@ -44,14 +44,18 @@ pub(crate) async fn finish(node: &Node) -> Result<()> {
     sweep(node).await
 }
 
+/// The numbers by which records of jobs that have not ended are selected.
+pub(crate) fn open_states() -> Vec<i64> {
+    use JobState::{Attesting, Queued, Running, Sealing, Starting, Wiping};
+    [Queued, Attesting, Starting, Running, Sealing, Wiping].map(|state| state as i64).to_vec()
+}
+
 /// Ends what a stop or a crash cut off. Offer keys lived in memory, so nothing of it can be opened any more:
 /// the client submits again by itself.
 async fn end_interrupted(node: &Node) -> Result<()> {
-    use JobState::{Attesting, Queued, Running, Sealing, Starting, Wiping};
-    let open = [Queued, Attesting, Starting, Running, Sealing, Wiping].map(|state| state as i64).to_vec();
     let mut before = None;
     loop {
-        let select = Select { states: open.clone(), before, limit: 100, ..Select::default() };
+        let select = Select { states: open_states(), before, limit: 100, ..Select::default() };
         let jobs: Vec<Held<JobRow>> = node.records.list(select).await?;
         let Some(last) = jobs.last() else { return Ok(()) };
         before = Some(last.sequence);
