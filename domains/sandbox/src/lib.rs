@@ -9,6 +9,8 @@
 //! ```
 
 pub mod config;
+pub mod container;
+pub mod hole;
 pub mod host;
 pub mod plan;
 pub mod protocol;
@@ -16,6 +18,8 @@ pub mod record;
 pub mod wipe;
 
 pub use config::SandboxConfig;
+pub use container::{IdRange, Runtime};
+pub use hole::Hole;
 pub use host::{HostCapabilities, Namespace};
 pub use plan::{IsolationPlan, Refusal, ScratchPlan, UserPlan};
 pub use record::{JobRecord, Step, TransitionError};

@@ -47,6 +47,8 @@ impl JobSpec {
 pub enum EngineKind {
     /// WebAssembly, WASI preview 1 commands.
     Wasm,
+    /// A program in an OCI image.
+    Container,
 }
 
 /// A public X-Wing key of the consumer's.
