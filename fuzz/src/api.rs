@@ -93,6 +93,8 @@ impl Service for Looker {
 
     async fn refused(&self, _: &Principal, _: Refusal) {}
 
+    fn crowded(&self) {}
+
     async fn node(&self) -> Result<NodeResponse, Problem> {
         absent()
     }

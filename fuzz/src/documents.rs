@@ -4,7 +4,7 @@ use crate::words::assert_stays;
 use decores_audit::Trust;
 use decores_audit::trust::MAX_TRUST;
 use decores_sandbox::plan::plan;
-use decores_sandbox::{HostCapabilities, IsolationPlan, Namespace, SandboxConfig};
+use decores_sandbox::{ContainerHost, HostCapabilities, IsolationPlan, Namespace, Runtime, SandboxConfig};
 use decores_types::bundle::{InputManifest, MAX_FILES, MAX_MANIFEST, Manifest, OutputManifest, PRELUDE, manifest_len};
 use decores_types::canonical::{self, MAX_DEPTH};
 use decores_types::job::MAX_SPEC_BYTES;
@@ -57,6 +57,8 @@ pub(crate) fn host() -> HostCapabilities {
         tmpfs_noswap: true,
         encrypted_scratch: true,
         swap: Swap::None,
+        container: Some(ContainerHost { runtime: Runtime::Libcontainer, version: "1".to_owned() }),
+        no_container: None,
     }
 }
 

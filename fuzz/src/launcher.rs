@@ -18,7 +18,10 @@ fn config() -> LauncherConfig {
         slots: SLOTS,
         max_limits: Limits::default(),
         max_deadline_ms: 1_000_000,
+        io_bytes: 1 << 30,
         owner: true,
+        holes: Vec::new(),
+        containers: Err("not needed here".to_owned()),
     }
 }
 

@@ -20,6 +20,7 @@ mod client;
 mod documents;
 mod engine;
 mod fixtures;
+mod images;
 mod keystore;
 mod launcher;
 mod log;
@@ -82,4 +83,6 @@ targets! {
     client_answers in client;
     /// A sealed output, as a client opens it.
     client_output in client;
+    /// An image, as a container engine unpacks it.
+    image in images;
 }

@@ -1,7 +1,7 @@
 //! Where fuzzing starts: good inputs of every target, from the conformance vectors and from fixtures.
 
 use crate::fixtures::conformance;
-use crate::{api, client, documents, log, offers, sealed};
+use crate::{api, client, documents, images, log, offers, sealed};
 use decores_audit::receipt::{Opening, Receipt, ReceiptFile};
 use decores_sandbox::protocol::EngineJob;
 use decores_types::bundle::{InputManifest, Item, Manifest as _};
@@ -120,6 +120,7 @@ fn engine_job() -> Inputs {
         spec: spec(),
         scratch: Some("/scratch".to_owned()),
         compile_address_space: 4 << 30,
+        module: None,
     };
     let bare = EngineJob { scratch: None, ..job.clone() };
     [job, bare].iter().map(|job| [job.to_bytes().unwrap(), vec![9; 32]].concat()).collect()
@@ -289,5 +290,6 @@ pub fn seeds() -> Vec<(&'static str, Inputs)> {
         ("submission", submissions()),
         ("client_answers", answers()),
         ("client_output", vec![client::good_output(), vec![0], vec![0, 0, 0, 20, 0, 0, 1]]),
+        ("image", images::seeds()),
     ]
 }

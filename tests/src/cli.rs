@@ -59,13 +59,15 @@ impl Cli {
 
     /// Runs a command.
     pub fn run<A: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = A>) -> Ran {
-        run(&self.home(), args)
+        run(self.folder.path(), args)
     }
 }
 
-fn run<A: AsRef<OsStr>>(home: &Path, args: impl IntoIterator<Item = A>) -> Ran {
+fn run<A: AsRef<OsStr>>(folder: &Path, args: impl IntoIterator<Item = A>) -> Ran {
     let mut command = Command::new(program("decores"));
-    command.args(args).env("DECORES_HOME", home).stdin(Stdio::null());
+    command.args(args).env("DECORES_HOME", folder.join("home")).stdin(Stdio::null());
+    // Passwords for registries are the test's own.
+    command.env("DOCKER_CONFIG", folder);
     for name in ["DECORES_URL", "DECORES_API_KEY", "DECORES_CONFIG"] {
         command.env_remove(name);
     }

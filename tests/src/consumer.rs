@@ -80,7 +80,11 @@ impl<'a> Consumer<'a> {
 
     /// Asks for an offer and verifies it.
     pub fn offer(&self) -> VerifiedOffer {
-        let answer: OfferResponse = self.ask_offer().json();
+        self.verified(&self.ask_offer())
+    }
+
+    fn verified(&self, answer: &Response) -> VerifiedOffer {
+        let answer: OfferResponse = answer.json();
         self.verify(&canonical::to_vec(&answer.envelope).unwrap()).unwrap()
     }
 
@@ -93,9 +97,13 @@ impl<'a> Consumer<'a> {
         verify_offer(envelope, &wanted, SystemClock::new().now())
     }
 
-    /// Submits a job as an honest client does.
+    /// Submits a job as an honest client does; the answer that refuses an offer where there is none to be had.
     pub fn submit(&self, job: &Job) -> Response {
-        let offer = self.offer();
+        let answer = self.ask_offer();
+        if answer.status >= 300 {
+            return answer;
+        }
+        let offer = self.verified(&answer);
         let payload = job.seal(offer.recipient(), &job.binding(self.id, &offer));
         self.send(job, offer.document().offer, &payload)
     }

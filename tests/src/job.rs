@@ -82,6 +82,7 @@ impl Job {
             key_check: commitment.check(),
             output_key: output.recipient().to_output_key(),
             cache_seconds: 0,
+            cache_id: None,
         };
         let idempotency_key = random_bytes::<16>(&SystemRandom).iter().map(|b| format!("{b:02x}")).collect();
         Self { program: program.to_vec(), bundle, spec, idempotency_key, manifest, commitment, output }

@@ -19,6 +19,7 @@ pub mod image;
 pub mod job;
 pub mod machine;
 pub mod node;
+pub mod oci;
 pub mod programs;
 pub mod transport;
 pub mod wait;

@@ -44,6 +44,10 @@ pub struct Settings {
     pub reserve: [u64; 3],
     /// Descriptors that it may have at most.
     pub open_files: Option<u32>,
+    /// More lines of the section `[jobs]`.
+    pub more_jobs: String,
+    /// What runs containers.
+    pub runtime: &'static str,
     /// Where its home lies, if not beside its outputs.
     pub home: Option<PathBuf>,
 }
@@ -62,6 +66,8 @@ impl Default for Settings {
             // Small enough for a home on a small disk.
             reserve: [8 << 20, 64 << 20, 128],
             open_files: None,
+            more_jobs: String::new(),
+            runtime: "libcontainer",
             home: None,
         }
     }
@@ -80,10 +86,11 @@ impl Settings {
             "version = 1\n[node]\nlisten = \"127.0.0.1:0\"\n\
              [jobs]\nslots = {slots}\nqueue = {queue}\noffer_seconds = {offer_seconds}\nfirst_uid = {first_uid}\n\
              keep_result_seconds = {keep_result}\nkeep_logs_seconds = {keep_logs}\n\
-             keep_receipt_seconds = {keep_receipt}\n\
+             keep_receipt_seconds = {keep_receipt}\n{}\n\
              [reserve]\ndisk_bytes = {disk}\ndisk_files = 64\nmemory_bytes = {memory}\ndescriptors = {descriptors}\n\
-             [jobs.max]\npayload_bytes = {payload_bytes}\n\
-             [api]\nconnections = {connections}\nhead_seconds = {head_seconds}\nbody_seconds = {body_seconds}\n"
+             [jobs.max]\npayload_bytes = {payload_bytes}\n[container]\nruntime = \"{}\"\n\
+             [api]\nconnections = {connections}\nhead_seconds = {head_seconds}\nbody_seconds = {body_seconds}\n",
+            self.more_jobs, self.runtime
         );
         fs::write(path, text).unwrap();
         first_uid

@@ -35,7 +35,7 @@ fn the_example_runs_and_its_receipt_verifies() {
     let report = cli.run(["verify", &receipt, "--output", &out, "--json"]).is(0).json();
     assert_eq!(report["verdict"], "accepted");
     let claims = report["claims"].as_array().unwrap();
-    assert_eq!(claims.len(), 17);
+    assert_eq!(claims.len(), 18);
     for claim in claims {
         assert!(matches!(claim["strength"].as_str(), Some("proved" | "attested" | "asserted")), "{claim}");
         assert!(!claim["detail"].as_str().unwrap().is_empty());

@@ -41,7 +41,7 @@ fn a_job_brings_back_its_output_and_a_receipt_that_holds() {
     assert!(report.is_accepted(), "{:#?}", report.verdict);
     for claim in Claim::ALL {
         let expected = match claim {
-            Claim::Witnesses | Claim::Evidence | Claim::Anchor => Status::NotClaimed,
+            Claim::Image | Claim::Witnesses | Claim::Evidence | Claim::Anchor => Status::NotClaimed,
             // The test's node keeps its root beside the data, and says so.
             Claim::Settings => Status::NotClaimed,
             _ => Status::Holds,

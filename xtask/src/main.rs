@@ -25,8 +25,7 @@ enum Command {
     /// Check the house rules: layers, sizes, licences, cryptography, guarantees
     Tidy,
     /// Measure, beside the bare tools in the same run
-    #[command(subcommand)]
-    Bench(bench::Bench),
+    Bench(bench::Selection),
     /// Damage nodes, and look at them from outside
     #[command(subcommand)]
     Campaign(campaign::Campaign),
@@ -35,7 +34,7 @@ enum Command {
 fn main() -> Result<ExitCode> {
     match Arguments::parse().command {
         Command::Tidy => tidy::run(),
-        Command::Bench(which) => bench::run(which),
+        Command::Bench(selection) => bench::run(&selection),
         Command::Campaign(which) => campaign::run(&which),
     }
 }

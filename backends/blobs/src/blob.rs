@@ -214,6 +214,21 @@ impl BlobWriter {
         Ok(())
     }
 
+    /// Puts the blob under its name without waiting for the disk: a crash may take it.
+    ///
+    /// # Errors
+    /// If more was written than allowed, or it cannot be renamed.
+    pub fn commit_unsynced(mut self) -> Result<(), BlobError> {
+        if self.over {
+            return Err(BlobError::TooLarge { name: self.name.clone(), max: self.max });
+        }
+        if let Some(temporary) = &self.temporary {
+            std::fs::rename(temporary, &self.path).map_err(failed("rename", &self.path))?;
+        }
+        self.temporary = None;
+        Ok(())
+    }
+
     /// The file, for a program that writes by itself; what it writes is not counted against the limit.
     pub const fn file(&self) -> &File {
         &self.file

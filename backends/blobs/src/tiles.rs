@@ -2,10 +2,16 @@
 
 use crate::durable;
 use decores_audit::ports::TileStore;
-use std::io;
+use decores_audit::tree::NewTile;
+use std::collections::BTreeSet;
+use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
+use std::thread;
 
 const CHECKPOINT: &str = "checkpoint";
+const TEMPORARY: &str = ".tmp";
+/// Files that are synced at the same time: the file system makes one commit of its journal for those that wait.
+const LANES: usize = 8;
 
 /// A folder of tiles. One process writes it.
 #[derive(Clone, Debug)]
@@ -14,12 +20,18 @@ pub struct FolderTiles {
 }
 
 impl FolderTiles {
-    /// Takes or makes the folder.
+    /// Takes or makes the folder; what a crash left half written is removed.
     ///
     /// # Errors
-    /// If it cannot be made.
+    /// If it cannot be made or read.
     pub fn open(folder: &Path) -> io::Result<Self> {
         durable::make_folder(folder)?;
+        for file in std::fs::read_dir(folder)? {
+            let file = file?;
+            if file.file_name().as_encoded_bytes().starts_with(TEMPORARY.as_bytes()) {
+                durable::remove_if_there(&file.path())?;
+            }
+        }
         Ok(Self { folder: folder.to_owned() })
     }
 
@@ -39,18 +51,59 @@ impl FolderTiles {
     }
 
     fn temporary(&self) -> PathBuf {
-        self.folder.join(".tmp")
+        self.folder.join(TEMPORARY)
     }
+
+    /// Where a tile goes, if it is not there yet.
+    fn vacant(&self, path: &str, bytes: &[u8]) -> io::Result<Option<PathBuf>> {
+        let file = self.path(path)?;
+        match durable::read_if_there(&file)? {
+            Some(old) if old == bytes => Ok(None),
+            Some(_) => Err(io::Error::new(io::ErrorKind::AlreadyExists, format!("`{path}` exists with other content"))),
+            None => Ok(Some(file)),
+        }
+    }
+}
+
+/// Does it for each, several at a time.
+fn together<T: Sync>(items: &[T], work: impl Fn(&T) -> io::Result<()> + Sync) -> io::Result<()> {
+    let work = &work;
+    thread::scope(|scope| {
+        let start = |lane| thread::Builder::new().spawn_scoped(scope, move || <[T]>::iter(lane).try_for_each(work));
+        let lanes: Vec<_> = items.chunks(items.len().div_ceil(LANES).max(1)).map(start).collect();
+        // All have ended when this returns, whichever of them failed.
+        lanes
+            .into_iter()
+            .try_for_each(|lane| lane?.join().unwrap_or_else(|_| Err(io::Error::other("a thread panicked"))))
+    })
 }
 
 impl TileStore for FolderTiles {
     fn put(&self, path: &str, bytes: &[u8]) -> io::Result<()> {
-        let path = self.path(path)?;
-        match durable::read_if_there(&path)? {
-            Some(old) if old == bytes => Ok(()),
-            Some(_) => Err(io::Error::new(io::ErrorKind::AlreadyExists, "the tile exists with other content")),
-            None => self.write(&path, bytes),
+        self.vacant(path, bytes)?.map_or(Ok(()), |path| self.write(&path, bytes))
+    }
+
+    fn put_all(&self, tiles: &[NewTile]) -> io::Result<()> {
+        let (mut files, mut folders) = (Vec::new(), BTreeSet::new());
+        for tile in tiles {
+            let vacant = self.vacant(&tile.path, &tile.bytes)?;
+            // That one is there does not say that its name is durable.
+            folders.extend(self.path(&tile.path)?.parent().map(Path::to_owned));
+            files.extend(vacant.map(|path| (path, tile.bytes.as_slice())));
         }
+        folders.iter().try_for_each(|folder| durable::make_folders(&self.folder, folder))?;
+        let mut written = Vec::with_capacity(files.len());
+        for (number, (path, bytes)) in files.into_iter().enumerate() {
+            let temporary = self.folder.join(format!("{TEMPORARY}-{number}"));
+            durable::remove_if_there(&temporary)?;
+            let mut file = durable::create(&temporary)?;
+            file.write_all(bytes)?;
+            written.push((file, temporary, path));
+        }
+        together(&written, |(file, _, _)| file.sync_all())?;
+        written.iter().try_for_each(|(_, temporary, path)| std::fs::rename(temporary, path))?;
+        let folders: Vec<PathBuf> = folders.into_iter().collect();
+        together(&folders, |folder| durable::sync_folder(folder))
     }
 
     fn replace(&self, path: &str, bytes: &[u8]) -> io::Result<()> {

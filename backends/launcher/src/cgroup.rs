@@ -1,9 +1,13 @@
 //! Control groups, version 1 and 2, each controller where it is really mounted.
 //!
 //! Hybrid machines mount both; so each controller is looked for by itself, and counts only if a
-//! group could be made and a limit set. Every attempt has a group `decores/<job>-<attempt>`.
+//! group could be made and a limit set. Every attempt has a group `decores/<job>-<attempt>`, and its container one
+//! beside it: `decores/<job>-<attempt>.container`. A runtime may make groups of its names in hierarchies that are not
+//! used here, so they are looked for in all.
 
 use crate::group::{JobCgroup, PATIENCE, may_exist};
+use crate::io_limit::Disk;
+use crate::message::{container_name, whose};
 use decores_sandbox::plan::CgroupPlan;
 use std::fs;
 use std::io;
@@ -12,9 +16,9 @@ use std::path::{Path, PathBuf};
 /// The folder all groups of the node lie in.
 const FOLDER: &str = "decores";
 /// The controllers used, sorted.
-const CONTROLLERS: [&str; 3] = ["cpu", "memory", "pids"];
+const CONTROLLERS: [&str; 4] = ["cpu", "io", "memory", "pids"];
 /// Limits that only show whether limits hold.
-const PROBE: CgroupPlan = CgroupPlan { controllers: Vec::new(), memory_bytes: 64 << 20, tasks: 16 };
+const PROBE: CgroupPlan = CgroupPlan { controllers: Vec::new(), memory_bytes: 64 << 20, tasks: 16, io_bytes: 1 << 30 };
 
 /// How far a group of a former launcher's is looked for.
 const MOST_FOLDERS: u32 = 20_000;
@@ -40,20 +44,28 @@ pub(crate) struct Controller {
 #[derive(Debug)]
 pub(crate) struct Cgroups {
     controllers: Vec<Controller>,
+    /// Hierarchies that no limit is set in.
+    others: Vec<Controller>,
+    /// Where the node's home lies, if limits can be set for that.
+    disk: Option<Disk>,
 }
 
 impl Cgroups {
-    /// Finds the controllers from the kernel's own tables.
-    pub(crate) fn detect() -> Self {
+    /// Finds the controllers from the kernel's own tables; `home` lies on the disk that limits are set for.
+    pub(crate) fn detect(home: &Path) -> Self {
         // What else is mounted may have any name.
         let read = |file| String::from_utf8_lossy(&fs::read(file).unwrap_or_default()).into_owned();
-        Self { controllers: controllers(&read("/proc/self/mountinfo"), &read("/proc/self/cgroup")) }
+        let (mounts, own) = (read("/proc/self/mountinfo"), read("/proc/self/cgroup"));
+        let controllers = controllers(&mounts, &own);
+        let mut others = others(&mounts, &own);
+        others.retain(|other| controllers.iter().all(|c| c.mount != other.mount));
+        Self { controllers, others, disk: Disk::of(home) }
     }
 
     /// A machine without any.
     #[cfg(test)]
     pub(crate) const fn none() -> Self {
-        Self { controllers: Vec::new() }
+        Self { controllers: Vec::new(), others: Vec::new(), disk: None }
     }
 
     /// Controllers that a limit could be set with just now and read back, sorted.
@@ -84,7 +96,7 @@ impl Cgroups {
             let found = self.controllers.iter().find(|c| c.name == wanted);
             let added = found
                 .ok_or_else(|| io::Error::other(format!("no cgroup controller `{wanted}`")))
-                .and_then(|controller| group.add_controller(controller, name, plan));
+                .and_then(|controller| group.add_controller(controller, name, plan, self.disk));
             if let Err(e) = added {
                 // The first failure is the one to tell; `existing` finds what this one leaves.
                 let _ = group.remove(PATIENCE);
@@ -94,16 +106,18 @@ impl Cgroups {
         Ok(group)
     }
 
-    /// The group of this name, as far as it exists.
+    /// The group of this name and its container's, as far as they exist.
     pub(crate) fn existing(&self, name: &str) -> JobCgroup {
-        let parts = self.controllers.iter().map(|c| (c.clone(), c.folder.join(name)));
+        let names = [name.to_owned(), container_name(name)];
+        let all = self.controllers.iter().chain(&self.others);
+        let parts = all.flat_map(|c| names.iter().map(|name| (c.clone(), c.folder.join(name))));
         JobCgroup::of(parts.filter(|(_, folder)| may_exist(folder)).collect())
     }
 
-    /// The group of this name wherever it lies: a launcher that was started elsewhere made it elsewhere.
+    /// The groups of this name wherever they lie: a launcher that was started elsewhere made it elsewhere.
     pub(crate) fn everywhere(&self, name: &str) -> JobCgroup {
         let mut parts: Vec<(Controller, PathBuf)> = Vec::new();
-        for controller in &self.controllers {
+        for controller in self.controllers.iter().chain(&self.others) {
             let known = |mount: &Path| parts.iter().any(|(c, _)| c.mount == mount);
             if !known(&controller.mount) {
                 parts.extend(find(&controller.mount, name).into_iter().map(|folder| (controller.clone(), folder)));
@@ -120,23 +134,47 @@ impl Cgroups {
     }
 }
 
-/// Folders `decores/<name>` below a mount.
+/// Folders `decores/<name>` and `decores/<name>.…` below a mount.
 fn find(mount: &Path, name: &str) -> Vec<PathBuf> {
     let (mut found, mut looked) = (Vec::new(), 0);
     let mut ahead = vec![(mount.to_owned(), 0)];
     while let Some((folder, depth)) = ahead.pop() {
-        let wanted = folder.join(FOLDER).join(name);
-        if wanted.is_dir() {
-            found.push(wanted);
-        }
         looked += 1;
         if looked < MOST_FOLDERS && depth < MOST_DEEP {
             let entries = fs::read_dir(&folder).into_iter().flatten().flatten();
             let folders = entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
-            ahead.extend(folders.map(|entry| (entry.path(), depth + 1)));
+            let folders: Vec<PathBuf> = folders.map(|entry| entry.path()).collect();
+            if folder.ends_with(FOLDER) {
+                let is_its = |path: &&PathBuf| path.file_name().is_some_and(|n| whose(&n.to_string_lossy()) == name);
+                found.extend(folders.iter().filter(is_its).cloned());
+            }
+            ahead.extend(folders.into_iter().map(|path| (path, depth + 1)));
         }
     }
     found
+}
+
+/// Every hierarchy that is mounted, whatever it controls.
+fn others(mountinfo: &str, own: &str) -> Vec<Controller> {
+    let other = |line: &str| {
+        let (before, after) = line.split_once(" - ")?;
+        let mount = PathBuf::from(before.split(' ').nth(4)?);
+        let (version, options) = match after.split_once(' ')? {
+            ("cgroup", rest) => (Version::V1, rest.rsplit(' ').next()?),
+            ("cgroup2", _) => (Version::V2, ""),
+            _ => return None,
+        };
+        let inside = options.split(',').find_map(|option| own.lines().find_map(|line| own_group(line, option)));
+        let folder = nested(&mount, inside.unwrap_or("/")).join(FOLDER);
+        Some(Controller { name: "", version, mount, folder })
+    };
+    mountinfo.lines().filter_map(other).collect()
+}
+
+/// The folder of a group below a mount; the mount itself where that is not there.
+fn nested(mount: &Path, group: &str) -> PathBuf {
+    let nested = mount.join(group.trim_start_matches('/'));
+    if nested.is_dir() { nested } else { mount.to_owned() }
 }
 
 /// Reads the controllers from `mountinfo` and the process's own groups.
@@ -151,14 +189,14 @@ fn controller(name: &'static str, mount_line: &str, own: &str) -> Option<Control
     match kind.next()? {
         "cgroup" => {
             let options = kind.nth(1)?;
-            if !options.split(',').any(|o| o == name) {
+            let called = if name == "io" { "blkio" } else { name };
+            if !options.split(',').any(|o| o == called) {
                 return None;
             }
             // Groups nest below the node's own, so that limits set on the node hold for its jobs too.
-            let inside = own.lines().find_map(|line| own_group(line, name)).unwrap_or("/");
-            let nested = mount.join(inside.trim_start_matches('/'));
-            let parent = if nested.is_dir() { nested } else { mount.clone() };
-            Some(Controller { name, version: Version::V1, mount, folder: parent.join(FOLDER) })
+            let inside = own.lines().find_map(|line| own_group(line, called)).unwrap_or("/");
+            let folder = nested(&mount, inside).join(FOLDER);
+            Some(Controller { name, version: Version::V1, mount, folder })
         }
         "cgroup2" => {
             let offered = fs::read_to_string(mount.join("cgroup.controllers")).ok()?;
@@ -218,15 +256,21 @@ mod tests {
         }
         let controller =
             Controller { name: "pids", version: Version::V2, mount: mount.clone(), folder: folder.clone() };
-        let groups = Cgroups { controllers: vec![controller] };
-        let plan = CgroupPlan { controllers: vec!["pids".to_owned()], memory_bytes: 1, tasks: 7 };
+        let groups = Cgroups { controllers: vec![controller], ..Cgroups::none() };
+        let plan = CgroupPlan { controllers: vec!["pids".to_owned()], memory_bytes: 1, tasks: 7, io_bytes: 1 };
         groups.create("a-1", &plan).unwrap();
         assert_eq!(fs::read_to_string(mount.join("cgroup.subtree_control")).unwrap(), "+pids");
         assert_eq!(fs::read_to_string(folder.join("a-1/pids.max")).unwrap(), "7");
         assert!(groups.existing("a-1").exists() && !groups.existing("a-1").holds_any());
         assert!(!groups.existing("a-2").exists());
+        groups.create("a-1.container", &plan).unwrap();
+        fs::create_dir_all(folder.join("a-1.container/x/y")).unwrap();
+        assert_eq!(groups.existing("a-1").folders(), [folder.join("a-1"), folder.join("a-1.container")]);
+        groups.existing("a-1").folders().iter().for_each(|folder| drop(fs::remove_file(folder.join("pids.max"))));
+        assert!(groups.existing("a-1").remove(1).is_ok() && !folder.join("a-1.container").exists());
+        groups.create("a-1", &plan).unwrap();
         fs::create_dir_all(mount.join("session/decores/a-1")).unwrap();
-        fs::create_dir_all(mount.join("decores/session/decores/a-2")).unwrap();
+        fs::create_dir_all(mount.join("decores/session/decores/a-2.container")).unwrap();
         fs::create_dir_all(mount.join("session/a-3")).unwrap();
         assert_eq!(groups.everywhere("a-1").folders().len(), 2);
         assert_eq!(groups.everywhere("a-2").folders().len(), 1);
@@ -236,7 +280,7 @@ mod tests {
     #[test]
     fn a_plan_with_an_unknown_controller_is_refused() {
         let groups = Cgroups::none();
-        let plan = CgroupPlan { controllers: vec!["memory".to_owned()], memory_bytes: 1, tasks: 7 };
+        let plan = CgroupPlan { controllers: vec!["memory".to_owned()], memory_bytes: 1, tasks: 7, io_bytes: 1 };
         assert!(groups.create("a-1", &plan).is_err());
     }
 }

@@ -1,6 +1,7 @@
 //! The control group of one attempt: its limits, its members, its end.
 
 use crate::cgroup::{Controller, Version};
+use crate::io_limit::{self, Disk};
 use crate::syscall;
 use decores_sandbox::plan::CgroupPlan;
 use std::fs;
@@ -12,6 +13,8 @@ const CPU_SHARES_V1: u64 = 512;
 const CPU_WEIGHT_V2: u64 = 50;
 /// The kernel rounds a number of bytes down to whole pages, of at most this size.
 const LARGEST_PAGE: u64 = 64 << 10;
+/// Groups below a container's that are looked into.
+const MOST_BELOW: usize = 4096;
 /// How often removing a group is tried: the kernel takes a moment to let go of dead processes.
 pub(crate) const PATIENCE: u32 = 200;
 /// Milliseconds between two tries.
@@ -30,7 +33,13 @@ impl JobCgroup {
     }
 
     /// Makes the group in one more hierarchy, and sets its limits there.
-    pub(crate) fn add_controller(&mut self, controller: &Controller, name: &str, plan: &CgroupPlan) -> io::Result<()> {
+    pub(crate) fn add_controller(
+        &mut self,
+        controller: &Controller,
+        name: &str,
+        plan: &CgroupPlan,
+        disk: Option<Disk>,
+    ) -> io::Result<()> {
         let folder = controller.folder.join(name);
         if controller.version == Version::V2 {
             enable_below(&controller.mount, &controller.folder, controller.name)?;
@@ -42,6 +51,9 @@ impl JobCgroup {
             result => result?,
         }
         self.parts.push((controller.clone(), folder.clone()));
+        if controller.name == "io" {
+            return io_limit::set(disk, controller.version, &folder, plan.io_bytes);
+        }
         limits(controller, plan)?.iter().try_for_each(|limit| limit.set(&folder))
     }
 
@@ -79,7 +91,7 @@ impl JobCgroup {
 
     /// Whether any process is in it, as far as can be told: what cannot be read is not empty.
     pub(crate) fn holds_any(&self) -> bool {
-        self.parts.iter().any(|(_, folder)| match fs::read(folder.join("cgroup.procs")) {
+        self.trees().iter().any(|folder| match fs::read(folder.join("cgroup.procs")) {
             Ok(members) => !members.is_empty(),
             // The group has gone, before it was opened or after.
             Err(e) => !matches!(e.raw_os_error(), Some(libc::ENOENT | libc::ENODEV)),
@@ -96,11 +108,16 @@ impl JobCgroup {
 
     /// Kills every process inside.
     pub(crate) fn kill_all(&self) {
-        for (_, folder) in &self.parts {
-            for pid in members(folder) {
+        for folder in self.trees() {
+            for pid in members(&folder) {
                 let _ = syscall::kill(pid);
             }
         }
+    }
+
+    /// Its folders, and those that a runtime has made below a container's; a folder comes before what is below it.
+    fn trees(&self) -> Vec<PathBuf> {
+        self.parts.iter().flat_map(|(_, folder)| tree(folder)).collect()
     }
 
     /// Whether the out-of-memory killer struck.
@@ -110,8 +127,10 @@ impl JobCgroup {
                 Version::V1 => "memory.oom_control",
                 Version::V2 => "memory.events",
             };
-            let text = fs::read_to_string(folder.join(file)).unwrap_or_default();
-            text.lines().filter_map(|l| l.strip_prefix("oom_kill ")).any(|n| n.trim() != "0")
+            tree(folder).iter().any(|folder| {
+                let text = fs::read_to_string(folder.join(file)).unwrap_or_default();
+                text.lines().filter_map(|l| l.strip_prefix("oom_kill ")).any(|n| n.trim() != "0")
+            })
         })
     }
 
@@ -128,7 +147,8 @@ impl JobCgroup {
         self.parts.iter().find(|(c, _)| c.name == "memory")
     }
 
-    /// Ends what is inside and removes the group; groups that something else made inside it stay, and it too.
+    /// Ends what is inside and removes the group, with all below where it is a container's; in any other, groups that
+    /// something else made inside it stay, and it too.
     ///
     /// # Errors
     /// If a part could not be removed in so many tries; the others are tried still.
@@ -142,6 +162,8 @@ impl JobCgroup {
 
     fn remove_part(&self, folder: &Path, tries: u32) -> io::Result<()> {
         for left in (0..tries).rev() {
+            let below = tree(folder);
+            below.iter().skip(1).rev().for_each(|folder| drop(fs::remove_dir(folder)));
             match fs::remove_dir(folder) {
                 Err(e) if e.kind() != io::ErrorKind::NotFound && left == 0 => return Err(e),
                 Err(e) if e.kind() != io::ErrorKind::NotFound => {}
@@ -223,6 +245,20 @@ fn enable_below(mount: &Path, folder: &Path, name: &str) -> io::Result<()> {
 /// Whether a folder is there; what cannot be looked at is.
 pub(crate) fn may_exist(folder: &Path) -> bool {
     folder.try_exists().unwrap_or(true)
+}
+
+/// A group's folder and, if it is a container's, all below it.
+fn tree(folder: &Path) -> Vec<PathBuf> {
+    let is_container = folder.file_name().is_some_and(|name| name.as_encoded_bytes().contains(&b'.'));
+    let (mut all, mut next) = (vec![folder.to_owned()], 0);
+    while let Some(above) = all.get(next).filter(|_| is_container && next < MOST_BELOW) {
+        let entries = fs::read_dir(above).into_iter().flatten().flatten();
+        let folders = entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
+        let below: Vec<PathBuf> = folders.map(|entry| entry.path()).collect();
+        all.extend(below);
+        next += 1;
+    }
+    all
 }
 
 fn members(folder: &Path) -> Vec<i32> {

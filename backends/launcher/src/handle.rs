@@ -7,7 +7,7 @@ use crate::serve::serve;
 use crate::socket::Socket;
 use crate::syscall;
 use decores_sandbox::protocol::{Exit, Given};
-use decores_sandbox::{HostCapabilities, IsolationPlan};
+use decores_sandbox::{Hole, HostCapabilities, IsolationPlan};
 use decores_types::{Attempt, JobId};
 use std::collections::HashMap;
 use std::fs;
@@ -37,12 +37,17 @@ impl Launcher {
         let (ours, theirs) = Socket::pair().map_err(LaunchError::Fork)?;
         match syscall::fork().map_err(LaunchError::Fork)? {
             0 => {
-                become_launcher(&theirs);
+                become_launcher(&theirs, &config.holes);
                 serve(theirs, config);
                 syscall::exit_now(0)
             }
             pid => Ok(Self { socket: ours, pid }),
         }
+    }
+
+    /// One that is no child of this process.
+    pub(crate) const fn beyond(socket: Socket, pid: i32) -> Self {
+        Self { socket, pid }
     }
 
     /// The process id.
@@ -61,6 +66,7 @@ impl Launcher {
         let pid = self.pid;
         let read = move || {
             theirs.read_all(&incoming);
+            // One that is a service's is reaped there.
             let _ = syscall::reap(pid);
         };
         thread::Builder::new().name("launcher-reader".to_owned()).spawn(read).map_err(LaunchError::Socket)?;
@@ -71,13 +77,14 @@ impl Launcher {
 
 /// Leaves everything of the node behind but the socket, whose end tells when the node is gone. A
 /// parent-death signal would come first, and leave control groups and folders behind.
-fn become_launcher(socket: &Socket) {
+pub(crate) fn become_launcher(socket: &Socket, holes: &[Hole]) {
     syscall::set_process_name(c"decores-launch");
     syscall::signals(true);
     let fd = socket.0.as_raw_fd().unsigned_abs();
     // Without pid namespaces, what an engine leaves behind comes here.
     // A key of a scratch passes through here; of 1, even programs that collect dumps are told nothing.
-    let closed_to_dumps = syscall::limit(libc::RLIMIT_CORE, 1);
+    let may_dump = holes.contains(&Hole::ResourceLimits);
+    let closed_to_dumps = if may_dump { Ok(()) } else { syscall::limit(libc::RLIMIT_CORE, 1) };
     let heir = syscall::process_control(libc::PR_SET_CHILD_SUBREAPER, 1);
     let null = fs::File::options().read(true).write(true).open("/dev/null");
     let closed = null.and_then(|null| {
@@ -92,7 +99,7 @@ fn become_launcher(socket: &Socket) {
     }
 }
 
-/// The five descriptors an engine gets; see `decores_sandbox::protocol`.
+/// The descriptors an engine gets; see `decores_sandbox::protocol`.
 #[derive(Debug)]
 pub struct EngineDescriptors {
     /// The job, read by the engine.
@@ -105,6 +112,8 @@ pub struct EngineDescriptors {
     pub output: OwnedFd,
     /// The sealed logs, written by the engine.
     pub logs: OwnedFd,
+    /// A compiled program that is kept, or the place for one.
+    pub module: Option<OwnedFd>,
 }
 
 /// A started engine.
@@ -116,6 +125,8 @@ pub struct Launched {
     pub given: Given,
     /// How it ended; awaited, or read with `blocking_recv`. An error means that the launcher died.
     pub exit: oneshot::Receiver<Exit>,
+    /// What was left on the machine once all of it was removed; told with the exit.
+    pub left: oneshot::Receiver<Leftovers>,
 }
 
 /// Talks to the launcher; every method blocks until the answer is there.
@@ -141,13 +152,14 @@ impl LauncherHandle {
     pub fn launch(&self, plan: &IsolationPlan, fds: EngineDescriptors) -> Result<Launched, LaunchError> {
         let key = (plan.job, plan.attempt);
         let (sender, exit) = oneshot::channel();
+        let (finder, left) = oneshot::channel();
         // Told before it is asked for: the engine may end before its start is answered. An attempt
         // that runs already is refused by the launcher and keeps its own receiver.
-        let entered = self.0.waiting.add_exit(key, sender);
+        let entered = self.0.waiting.add_exit(key, (sender, finder));
         let list = [&fds.job, &fds.events, &fds.payload, &fds.output, &fds.logs];
-        let list = list.map(|fd| fd.as_fd());
+        let list: Vec<BorrowedFd<'_>> = list.into_iter().chain(&fds.module).map(AsFd::as_fd).collect();
         let refused = match self.0.ask(Ask::Launch(Box::new(plan.clone())), &list) {
-            Ok(Answer::Launched { pid, given }) => return Ok(Launched { pid, given, exit }),
+            Ok(Answer::Launched { pid, given }) => return Ok(Launched { pid, given, exit, left }),
             Ok(other) => unexpected(other),
             Err(e) => e,
         };
@@ -239,6 +251,9 @@ impl Drop for Connection {
     }
 }
 
+/// Who is told of an engine's end, and of what it left.
+type Ending = (oneshot::Sender<Exit>, oneshot::Sender<Leftovers>);
+
 /// Who waits for what.
 #[derive(Debug, Default)]
 struct Waiting {
@@ -249,7 +264,7 @@ struct Waiting {
 #[derive(Debug, Default)]
 struct Tables {
     replies: HashMap<u64, mpsc::Sender<Answer>>,
-    exits: HashMap<(JobId, Attempt), oneshot::Sender<Exit>>,
+    exits: HashMap<(JobId, Attempt), Ending>,
     ended: bool,
 }
 
@@ -258,7 +273,7 @@ impl Waiting {
         self.tables.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn add_exit(&self, key: (JobId, Attempt), sender: oneshot::Sender<Exit>) -> bool {
+    fn add_exit(&self, key: (JobId, Attempt), sender: Ending) -> bool {
         let mut tables = self.lock();
         if tables.exits.contains_key(&key) {
             return false;
@@ -276,9 +291,9 @@ impl Waiting {
                     // Nobody may be left who wants to know.
                     let _ = waiting.map(|w| w.send(answer));
                 }
-                Ok(Message::Exited { job, attempt, exit }) => {
+                Ok(Message::Exited { job, attempt, exit, left }) => {
                     let waiting = self.lock().exits.remove(&(job, attempt));
-                    let _ = waiting.map(|w| w.send(exit));
+                    let _ = waiting.map(|(ended, found)| (found.send(left), ended.send(exit)));
                 }
                 Err(_) => break,
             }

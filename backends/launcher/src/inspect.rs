@@ -7,6 +7,7 @@ use crate::message::Leftovers;
 use crate::mounts;
 use crate::process::Process;
 use crate::syscall;
+use std::collections::HashSet;
 use std::io;
 
 /// Looks in `/proc`, in the control groups and in our folders; believes no record of its own. What cannot be looked at
@@ -30,11 +31,15 @@ fn is_nothing<T>(found: &io::Result<T>) -> bool {
 fn seen_by_processes(traces: &Traces) -> Leftovers {
     let Ok(all) = Process::all() else { return Leftovers { processes: true, mounts: true, ..Leftovers::default() } };
     let (name, unknown) = (&traces.name, |_| true);
+    let mut views = HashSet::new();
     all.iter().fold(Leftovers::default(), |seen, process| Leftovers {
         processes: seen.processes
             || process.is_in_group(name).unwrap_or_else(unknown)
-            || traces.uid.is_some_and(|uid| process.is_of(uid, name).unwrap_or_else(unknown)),
-        mounts: seen.mounts || process.sees_mount(name).unwrap_or_else(unknown),
+            || traces.users.is_some_and(|users| process.is_of(users, name).unwrap_or_else(unknown)),
+        // Looked at once for all that share a view.
+        mounts: seen.mounts
+            || (process.view().is_none_or(|view| views.insert(view))
+                && process.sees_mount(name).unwrap_or_else(unknown)),
         ..seen
     })
 }
@@ -48,7 +53,7 @@ mod tests {
 
     #[test]
     fn what_cannot_be_looked_at_counts_as_left() {
-        let traces = Traces { name: NAME.to_owned(), uid: None, group: None };
+        let traces = Traces { name: NAME.to_owned(), users: None, group: None };
         let look = |home: &Path| inspect(&traces, &JobCgroup::default(), &LauncherConfig::in_home(home));
         assert_eq!(look(Path::new("/nonexistent")), Leftovers::default());
         // No folder can lie in a file.

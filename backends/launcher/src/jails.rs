@@ -8,7 +8,7 @@ use crate::config::LauncherConfig;
 use crate::group::{JobCgroup, PATIENCE};
 use crate::message::is_trace_name;
 use crate::mounts;
-use crate::process::end_all_of;
+use crate::process::{Users, end_all_of};
 use crate::scratch;
 use crate::syscall;
 use std::fs::{self, DirBuilder, File, TryLockError};
@@ -54,7 +54,7 @@ pub(crate) fn remove(config: &LauncherConfig, name: &str, cgroup: &JobCgroup, tr
 fn end_owner(config: &LauncherConfig, ciphertext: &Path, name: &str) -> io::Result<()> {
     match ciphertext.symlink_metadata().map(|found| found.uid()) {
         // Without root every scratch is our own user's, and that is not only for jobs.
-        Ok(uid) if config.is_jobs(uid) && uid != syscall::effective_uid() => end_all_of(uid, name),
+        Ok(uid) if config.is_jobs(uid) && uid != syscall::effective_uid() => end_all_of(Users::only(uid), name),
         Ok(_) => Ok(()),
         Err(e) => scratch::gone(Err(e)),
     }

@@ -2,20 +2,26 @@
 
 use crate::cgroup::Cgroups;
 use crate::config::LauncherConfig;
+use crate::container::{Container, Over};
 use crate::group::JobCgroup;
 use crate::jails;
-use crate::message::trace_name;
+use crate::message::{container_name, trace_name};
+use crate::process::Users;
 use crate::root::{SCRATCH_ARGUMENT, Scratch};
 use crate::scratch;
 use crate::spawn::{Spawned, Start, spawn};
 use crate::syscall;
+use decores_sandbox::container::{CONTAINER_TASKS, RunTask};
 use decores_sandbox::protocol::{Exit, Given};
-use decores_sandbox::{IsolationPlan, Namespace, ScratchPlan, UserPlan};
+use decores_sandbox::{ContainerPlan, IsolationPlan, Namespace, ScratchPlan, UserPlan};
 use decores_types::{Attempt, JobId};
 use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 
+/// Descriptors of an engine's that come with every launch.
+pub(crate) const ENGINE_FDS: usize = 5;
 /// Descriptors an engine may have open: its own, and files of its guest.
 const OPEN_FILES: u64 = 256;
 /// What sealing adds to an output, and the manifest of one, at most.
@@ -25,7 +31,8 @@ const SEALING_OVERHEAD: u64 = 16 << 20;
 #[derive(Clone, Debug)]
 pub(crate) struct Traces {
     pub(crate) name: String,
-    pub(crate) uid: Option<u32>,
+    /// The users of its own.
+    pub(crate) users: Option<Users>,
     /// The process group, once there is one.
     pub(crate) group: Option<i32>,
 }
@@ -40,6 +47,7 @@ pub(crate) struct Job {
     late: bool,
     spawned: Spawned,
     cgroup: Option<JobCgroup>,
+    container: Option<Container>,
     /// The ciphertext of its scratch, and how large that may become.
     ciphertext: Option<(PathBuf, u64)>,
 }
@@ -64,7 +72,7 @@ impl Job {
         let scratch = match plan.scratch {
             ScratchPlan::Tmpfs { noswap } => Scratch::Tmpfs { bytes: plan.scratch_bytes, noswap },
             ScratchPlan::Encrypted => {
-                let uid = traces.uid.unwrap_or_else(syscall::effective_uid);
+                let uid = traces.users.map_or_else(syscall::effective_uid, |users| users.uid);
                 scratch::make(&config.scratch, &traces.name, uid).map_err(|e| format!("making the scratch: {e}"))?;
                 Scratch::Encrypted
             }
@@ -72,9 +80,32 @@ impl Job {
         let null = File::options().read(true).write(true).open("/dev/null");
         let null = null.map_err(|e| format!("opening /dev/null: {e}"))?;
         // A Rust program opens /dev/null where 0 to 2 are closed, and finds none.
-        let all: Vec<BorrowedFd<'_>> = [null.as_fd(); 3].into_iter().chain(fds.iter().map(AsFd::as_fd)).collect();
-        let start = engine_start(plan, &traces.name, cgroup.as_ref(), [engine, &folder, &cipher], scratch, &all);
-        let (spawned, given) = spawn(&start)?;
+        let ends = plan.container.as_ref().map(|_| UnixStream::pair()).transpose();
+        let ends = ends.map_err(|e| format!("making a socket: {e}"))?;
+        let (ours, theirs) = ends.unzip();
+        let (own, module) = fds.split_at(fds.len().min(ENGINE_FDS));
+        // Between them and the kept program's lies the socket to the helper.
+        let between = ours.as_ref().map(AsFd::as_fd).or((!module.is_empty()).then(|| null.as_fd()));
+        let all = own.iter().map(AsFd::as_fd).chain(between).chain(module.iter().map(AsFd::as_fd));
+        let all: Vec<BorrowedFd<'_>> = [null.as_fd(); 3].into_iter().chain(all).collect();
+        let mut start = engine_start(plan, &traces.name, cgroup.as_ref(), [engine, &folder, &cipher], scratch, &all);
+        if plan.container.is_none() {
+            start.holes = &config.holes;
+        }
+        let (spawned, given, container) = match (&plan.container, theirs) {
+            (Some(container), Some(theirs)) => {
+                let helper = &config.containers.as_ref().map_err(String::clone)?.helper;
+                let task = run_task(plan, container, &traces.name, config);
+                let group = container.cgroup.as_ref().map(|c| cgroups.create(&container_name(&traces.name), c));
+                let group = group.transpose().map_err(|e| format!("making the container's control group: {e}"))?;
+                let (spawned, given, container) = Container::start(&start, helper, &task, group, theirs)?;
+                (spawned, given, Some(container))
+            }
+            _ => {
+                let (spawned, given) = spawn(&start)?;
+                (spawned, given, None)
+            }
+        };
         let ciphertext = matches!(scratch, Scratch::Encrypted).then_some((cipher, plan.scratch_bytes));
         let job = Self {
             job: plan.job,
@@ -85,6 +116,7 @@ impl Job {
             late: false,
             spawned,
             cgroup,
+            container,
             ciphertext,
         };
         Ok((job, given))
@@ -125,6 +157,9 @@ impl Job {
     /// Ends every process of the job.
     pub(crate) fn kill(&self) {
         self.spawned.kill();
+        if let Some(container) = &self.container {
+            container.kill();
+        }
         self.kill_strays();
     }
 
@@ -138,10 +173,11 @@ impl Job {
         }
     }
 
-    /// Reaps the engine; what was made for it, the caller removes by its traces.
+    /// Reaps the engine and ends its container; what was made for it, the caller removes by its traces.
     pub(crate) fn finish(self) -> (Exit, Traces) {
         let ended = self.spawned.reap();
         self.kill_strays();
+        let container = self.container.map_or_else(Over::default, Container::end);
         if !self.own_pids {
             // What the engine left is the launcher's now, and stays in the group until it is reaped.
             while syscall::reap(-self.spawned.pid).is_ok() {}
@@ -154,11 +190,33 @@ impl Job {
             code: (ended.is_ok() && libc::WIFEXITED(status)).then(|| libc::WEXITSTATUS(status)),
             signal: (ended.is_ok() && libc::WIFSIGNALED(status)).then(|| libc::WTERMSIG(status)),
             deadline: self.late,
-            out_of_memory,
-            cpu_ms: ended.as_ref().map_or(0, |e| e.cpu_ms),
-            memory_bytes: peak.unwrap_or_else(|| ended.as_ref().map_or(0, |e| e.memory_bytes)),
+            out_of_memory: out_of_memory || container.out_of_memory,
+            cpu_ms: ended.as_ref().map_or(0, |e| e.cpu_ms).saturating_add(container.cpu_ms),
+            memory_bytes: peak
+                .unwrap_or_else(|| ended.as_ref().map_or(0, |e| e.memory_bytes))
+                .saturating_add(container.memory_bytes),
+            container: container.report,
         };
         (exit, self.traces)
+    }
+}
+
+/// What the helper is told of a plan's container.
+fn run_task(plan: &IsolationPlan, container: &ContainerPlan, name: &str, config: &LauncherConfig) -> RunTask {
+    let uid = match plan.user {
+        UserPlan::Own { uid } => uid,
+        UserPlan::Shared => syscall::effective_uid(),
+    };
+    RunTask {
+        name: name.to_owned(),
+        runtime: container.runtime,
+        uid,
+        ids: container.ids,
+        wall_ms: plan.limits.wall_ms,
+        tasks: CONTAINER_TASKS,
+        memory_bytes: plan.limits.memory_bytes,
+        cgroup: container.cgroup.as_ref().map_or_else(Vec::new, |cgroup| cgroup.controllers.clone()),
+        holes: config.holes.clone(),
     }
 }
 
@@ -188,6 +246,8 @@ fn engine_start<'a>(
         folder,
         scratch,
         cipher,
+        shares_scratch: plan.container.is_some(),
+        holes: &[],
         fds,
         arguments: if has_scratch { &[c"/engine", SCRATCH_ARGUMENT] } else { &[c"/engine"] },
         environment: &[],
@@ -200,10 +260,11 @@ fn engine_start<'a>(
 impl Traces {
     /// Those that an attempt under this plan makes.
     pub(crate) fn of(plan: &IsolationPlan) -> Self {
-        let uid = match plan.user {
-            UserPlan::Own { uid } => Some(uid),
+        let ids = plan.container.as_ref().and_then(|container| container.ids);
+        let users = match plan.user {
+            UserPlan::Own { uid } => Some(Users { uid, ids }),
             UserPlan::Shared => None,
         };
-        Self { name: trace_name(plan.job, plan.attempt), uid, group: None }
+        Self { name: trace_name(plan.job, plan.attempt), users, group: None }
     }
 }

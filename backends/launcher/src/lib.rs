@@ -18,12 +18,15 @@
 mod cgroup;
 mod check;
 mod config;
+mod container;
 mod error;
 #[doc(hidden)]
 pub mod fuzzing;
 mod group;
 mod handle;
+mod holes;
 mod inspect;
+mod io_limit;
 mod jails;
 mod job;
 mod message;
@@ -34,12 +37,14 @@ mod root;
 mod scratch;
 mod serve;
 mod server;
+mod service;
 mod socket;
 mod spawn;
 mod swap;
 mod syscall;
 
-pub use config::LauncherConfig;
+pub use config::{Containers, LauncherConfig};
 pub use error::LaunchError;
 pub use handle::{EngineDescriptors, Launched, Launcher, LauncherHandle};
 pub use message::Leftovers;
+pub use service::serve_at;

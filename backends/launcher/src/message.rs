@@ -32,7 +32,7 @@ pub(crate) enum Ask {
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub(crate) enum Message {
     Reply { id: u64, answer: Answer },
-    Exited { job: JobId, attempt: Attempt, exit: Exit },
+    Exited { job: JobId, attempt: Attempt, exit: Exit, left: Leftovers },
 }
 
 /// The answer to one request.
@@ -64,6 +64,16 @@ pub struct Leftovers {
 /// The name all of an attempt's traces on the machine carry.
 pub(crate) fn trace_name(job: JobId, attempt: Attempt) -> String {
     format!("{job}-{attempt}")
+}
+
+/// The name of the control group of an attempt's container.
+pub(crate) fn container_name(name: &str) -> String {
+    format!("{name}.container")
+}
+
+/// The name of the attempt that a control group of this name belongs to.
+pub(crate) fn whose(group: &str) -> &str {
+    group.split_once('.').map_or(group, |(name, _)| name)
 }
 
 /// The name of the traces of a trial, which this process makes.

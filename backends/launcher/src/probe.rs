@@ -2,6 +2,7 @@
 
 use crate::cgroup::Cgroups;
 use crate::config::LauncherConfig;
+use crate::container;
 use crate::group::PATIENCE;
 use crate::jails;
 use crate::message::probe_name;
@@ -49,6 +50,10 @@ fn try_all(name: &str, cgroups: &Cgroups, config: &LauncherConfig) -> HostCapabi
     namespaces.sort_unstable();
     let mount = namespaces.contains(&Namespace::Mount);
     let cgroup = cgroups.usable(name);
+    let (container, no_container) = match container::probe(config) {
+        Ok(container) => (Some(container), None),
+        Err(why) => (None, Some(why)),
+    };
     let swap = swap::state(|| cgroup.iter().any(|c| c == "memory") && cgroups.closes_swap(name));
     HostCapabilities {
         own_users,
@@ -59,6 +64,8 @@ fn try_all(name: &str, cgroups: &Cgroups, config: &LauncherConfig) -> HostCapabi
         landlock_abi: syscall::landlock_abi(),
         seccomp: syscall::seccomp_available(),
         swap,
+        container,
+        no_container,
     }
 }
 
@@ -69,7 +76,7 @@ fn root_works(config: &LauncherConfig, name: &str, around: i32, noswap: bool) ->
     let (uid, gid) = (syscall::effective_uid(), syscall::effective_gid());
     in_child(around | libc::CLONE_NEWNS, || {
         let scratch = Scratch::Tmpfs { bytes: 1 << 20, noswap };
-        let root = Root { name, folder: &folder, program: engine, scratch, uid, gid };
+        let root = Root { name, folder: &folder, program: engine, scratch, writable: false, uid, gid };
         root.enter().is_ok()
     })
 }
@@ -92,6 +99,8 @@ fn encrypts(config: &LauncherConfig, name: &str, own_users: bool, namespaces: &[
         folder: &config.jails.join(name),
         scratch: Scratch::Encrypted,
         cipher: &cipher,
+        shares_scratch: false,
+        holes: &[],
         fds: &[],
         arguments: &[],
         environment: &[],

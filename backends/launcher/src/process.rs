@@ -4,12 +4,42 @@
 //! tells nothing; whatever else keeps one from being looked at is an error, never a process that is not there.
 
 use crate::group::{PATIENCE, PAUSE_MS};
-use crate::message::is_trace_name;
+use crate::message::{is_trace_name, whose};
 use crate::root::mark;
 use crate::syscall;
+use decores_sandbox::IdRange;
 use std::fs;
-use std::io;
+use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
+
+/// What most files of a process's fit into.
+const ROOM: usize = 8 << 10;
+
+/// The users that an attempt may run as.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Users {
+    /// Its own.
+    pub(crate) uid: u32,
+    /// Those of its container.
+    pub(crate) ids: Option<IdRange>,
+}
+
+impl Users {
+    /// One that has no container.
+    pub(crate) const fn only(uid: u32) -> Self {
+        Self { uid, ids: None }
+    }
+
+    fn has(self, uid: u32) -> bool {
+        uid == self.uid || self.ids.is_some_and(|ids| uid.checked_sub(ids.first).is_some_and(|n| n < ids.count))
+    }
+
+    /// Whether anybody is in both.
+    pub(crate) fn meet(self, other: Self) -> bool {
+        let within = |a: Self, b: Self| a.has(b.uid) || b.ids.is_some_and(|ids| ids.count > 0 && a.has(ids.first));
+        within(self, other) || within(other, self)
+    }
+}
 
 /// One process, by its folder.
 pub(crate) struct Process(PathBuf);
@@ -24,10 +54,15 @@ impl Process {
         Ok(all.into_iter().map(Self).collect())
     }
 
-    /// Whether it is in a control group of this name.
+    /// Whether it is in a control group of this name, or below one.
     pub(crate) fn is_in_group(&self, name: &str) -> io::Result<bool> {
-        let group = format!("decores/{name}");
-        Ok(lines(&self.read("cgroup")?).any(|line| line.ends_with(group.as_bytes())))
+        Ok(owners(&self.read("cgroup")?).any(|owner| owner == name))
+    }
+
+    /// Its view of the mounts: those that share one see the same. Absent where that cannot be told.
+    pub(crate) fn view(&self) -> Option<[PathBuf; 2]> {
+        // A root of its own hides what lies elsewhere in the same namespace.
+        Some([fs::read_link(self.0.join("ns/mnt")).ok()?, fs::read_link(self.0.join("root")).ok()?])
     }
 
     /// Whether it sees a mount of an attempt of this name.
@@ -36,18 +71,17 @@ impl Process {
         Ok(words(&self.mounts()?).any(|word| word == mark.as_bytes()))
     }
 
-    /// Whether any of its user ids is this one, and it is not an attempt's other than `name`: a second node may have
+    /// Whether any of its user ids is one of these, and it is not an attempt's other than `name`: a second node may have
     /// the same users. The dead hold nothing.
-    pub(crate) fn is_of(&self, uid: u32, name: &str) -> io::Result<bool> {
-        Ok(runs_as(&self.read("status")?, uid) && !self.is_anothers(name)?)
+    pub(crate) fn is_of(&self, users: Users, name: &str) -> io::Result<bool> {
+        Ok(runs_as(&self.read("status")?, users) && !self.is_anothers(name)?)
     }
 
     /// Whether it carries the marks of another attempt: its control group, or its mounts.
     fn is_anothers(&self, name: &str) -> io::Result<bool> {
         let (cgroup, mounts) = (self.read("cgroup")?, self.mounts()?);
         let text = |bytes| std::str::from_utf8(bytes).ok();
-        let groups =
-            lines(&cgroup).filter_map(text).filter_map(|line| line.rsplit_once("decores/")?.1.split('/').next());
+        let groups = owners(&cgroup);
         let marks = words(&mounts).filter_map(text).filter_map(|word| word.strip_prefix("decores:"));
         Ok(groups.chain(marks).any(|other| is_trace_name(other) && other != name))
     }
@@ -57,7 +91,7 @@ impl Process {
     }
 
     fn read(&self, file: &str) -> io::Result<Vec<u8>> {
-        told(fs::read(self.0.join(file)))
+        told(read(&self.0.join(file)))
     }
 
     /// The mounts that it sees. A first thread that has ended tells nothing, though others may go on.
@@ -65,34 +99,47 @@ impl Process {
         let mut mounts = self.read("mountinfo")?;
         if mounts.is_empty() {
             for thread in told(numbered(&self.0.join("task")))? {
-                mounts.extend(told(fs::read(thread.join("mountinfo")))?);
+                mounts.extend(told(read(&thread.join("mountinfo")))?);
             }
         }
         Ok(mounts)
     }
 }
 
-/// Processes that run as this user, but for those of attempts other than `name`.
+/// The content of a file that does not tell its size.
+fn read(path: &Path) -> io::Result<Vec<u8>> {
+    let mut content = Vec::with_capacity(ROOM);
+    fs::File::open(path)?.read_to_end(&mut content)?;
+    Ok(content)
+}
+
+/// The attempts whose control groups these are.
+fn owners(cgroup: &[u8]) -> impl Iterator<Item = &str> {
+    let lines = lines(cgroup).filter_map(|line| std::str::from_utf8(line).ok());
+    lines.flat_map(|line| line.split("/decores/").skip(1).filter_map(|below| below.split('/').next()).map(whose))
+}
+
+/// Processes that run as one of these users, but for those of attempts other than `name`.
 ///
 /// # Errors
 /// If one cannot be looked at.
-pub(crate) fn processes_of(uid: u32, name: &str) -> io::Result<Vec<i32>> {
+pub(crate) fn processes_of(users: Users, name: &str) -> io::Result<Vec<i32>> {
     let mut theirs = Vec::new();
     for process in Process::all()? {
-        if process.is_of(uid, name)? {
+        if process.is_of(users, name)? {
             theirs.extend(process.number());
         }
     }
     Ok(theirs)
 }
 
-/// Ends every process of a user but those of other attempts.
+/// Ends every process of these users but those of other attempts.
 ///
 /// # Errors
 /// If one stays, or may.
-pub(crate) fn end_all_of(uid: u32, name: &str) -> io::Result<()> {
+pub(crate) fn end_all_of(users: Users, name: &str) -> io::Result<()> {
     for _ in 0..PATIENCE {
-        let processes = processes_of(uid, name)?;
+        let processes = processes_of(users, name)?;
         if processes.is_empty() {
             return Ok(());
         }
@@ -129,13 +176,14 @@ fn words(text: &[u8]) -> impl Iterator<Item = &[u8]> {
     text.split(u8::is_ascii_whitespace)
 }
 
-fn runs_as(status: &[u8], uid: u32) -> bool {
+fn runs_as(status: &[u8], users: Users) -> bool {
     let field = |name: &str| lines(status).find_map(|line| line.strip_prefix(name.as_bytes())).unwrap_or_default();
-    let uid = uid.to_string();
+    let is_one =
+        |id: &[u8]| std::str::from_utf8(id).ok().and_then(|id| id.parse().ok()).is_some_and(|id| users.has(id));
     let has_ended = field("State:").trim_ascii().starts_with(b"Z") || field("State:").trim_ascii().starts_with(b"X");
     // The state is that of the first thread; others may go on without it.
     let is_alone = matches!(field("Threads:").trim_ascii(), b"0" | b"1");
-    words(field("Uid:")).any(|id| id == uid.as_bytes()) && !(has_ended && is_alone)
+    words(field("Uid:")).any(is_one) && !(has_ended && is_alone)
 }
 
 #[cfg(test)]
@@ -150,11 +198,30 @@ mod tests {
 
     #[test]
     fn a_process_of_any_name_is_seen_until_its_last_thread_has_ended() {
-        assert!(runs_as(&status("S (sleeping)", 1), 1000));
-        assert!(!runs_as(&status("S (sleeping)", 1), 100));
-        assert!(!runs_as(&status("Z (zombie)", 1), 1000) && !runs_as(&status("X (dead)", 0), 1000));
-        assert!(runs_as(&status("Z (zombie)", 2), 1000));
-        assert!(!runs_as(b"", 1000));
+        let user = Users::only(1000);
+        assert!(runs_as(&status("S (sleeping)", 1), user));
+        assert!(!runs_as(&status("S (sleeping)", 1), Users::only(100)));
+        assert!(!runs_as(&status("Z (zombie)", 1), user) && !runs_as(&status("X (dead)", 0), user));
+        assert!(runs_as(&status("Z (zombie)", 2), user));
+        assert!(!runs_as(b"", user));
+        let with = |first, count| Users { uid: 100, ids: Some(IdRange { first, count }) };
+        assert!(runs_as(&status("S (sleeping)", 1), with(900, 101)));
+        assert!(!runs_as(&status("S (sleeping)", 1), with(900, 100)));
+        assert!(with(900, 101).meet(user) && user.meet(with(900, 101)) && !user.meet(with(900, 100)));
+        assert!(with(900, 101).meet(Users { uid: 7, ids: Some(IdRange { first: 1000, count: 5 }) }));
+    }
+
+    #[test]
+    fn a_group_below_a_containers_is_still_its_attempts() {
+        let name = "job_0102030405060708090a0b0c0d0e0f10-1";
+        for path in ["decores/N", "decores/N.container", "decores/N.container/x", "a/b/decores/N/decores/x"] {
+            let line = format!("4:memory:/{}\n0::/\n", path.replace('N', name));
+            assert!(owners(line.as_bytes()).any(|owner| owner == name), "{line}");
+        }
+        for path in ["decores/N1", "other/N", "N"] {
+            let line = format!("4:memory:/{}\n0::/\n", path.replace('N', name));
+            assert!(!owners(line.as_bytes()).any(|owner| owner == name), "{line}");
+        }
     }
 
     #[test]
@@ -175,7 +242,7 @@ mod tests {
     fn this_process_is_among_all() {
         let ours = Process::all().unwrap().into_iter().find(|p| p.number() == Some(std::process::id().cast_signed()));
         let ours = ours.unwrap();
-        assert!(ours.is_of(syscall::effective_uid(), "probe-1").unwrap());
+        assert!(ours.is_of(Users::only(syscall::effective_uid()), "probe-1").unwrap());
         assert!(!ours.is_in_group("probe-1").unwrap() && !ours.sees_mount("probe-1").unwrap());
         assert!(!ours.mounts().unwrap().is_empty());
     }

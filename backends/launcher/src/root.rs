@@ -2,14 +2,16 @@
 //!
 //! No `/proc`, no `/dev`, no `/etc`, no other programs. Everything but the scratch is read-only.
 
-use crate::syscall::{mount, pivot_here, restrict_mount};
+use crate::syscall::{clone_mount, mount, pivot_here, restrict_mount};
 use std::ffi::CStr;
 use std::fs::{self, File};
 use std::io;
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
+/// Bytes of a scratch in memory for each file that it may hold: half a page.
+const BYTES_PER_FILE: u64 = 2048;
 /// What the dynamic loader reads; whichever of them exist here.
 const LIBRARIES: [&str; 5] = ["usr/lib", "usr/lib64", "lib", "lib64", "nix/store"];
 /// Where the program lies inside.
@@ -31,6 +33,8 @@ pub(crate) struct Root<'a> {
     pub(crate) program: &'a Path,
     /// What lies at `/scratch`.
     pub(crate) scratch: Scratch<'a>,
+    /// Whether all else stays as writable as its owners let it.
+    pub(crate) writable: bool,
     /// Who owns the scratch.
     pub(crate) uid: u32,
     /// The group of the scratch.
@@ -53,6 +57,14 @@ pub(crate) fn mark(name: &str) -> String {
     format!("decores:{name}")
 }
 
+/// The scratch of this tree as a mount that is attached nowhere; programs may be run from it there.
+///
+/// # Errors
+/// If the kernel makes none.
+pub(crate) fn share_scratch() -> io::Result<OwnedFd> {
+    clone_mount(Path::new(SCRATCH), libc::MOUNT_ATTR_NOEXEC)
+}
+
 impl Root<'_> {
     /// Builds the tree and moves in; must run in a mount namespace of its own. Gives the descriptor that the server of
     /// an encrypted scratch is to have.
@@ -72,8 +84,12 @@ impl Root<'_> {
         self.program().map_err(at("mounting the program"))?;
         let server = self.scratch(&mark).map_err(at("mounting the scratch"))?;
         pivot_here().map_err(at("changing the root"))?;
-        restrict_mount(Path::new("/"), libc::MOUNT_ATTR_RDONLY, false).map_err(at("making the root read-only"))?;
+        restrict_mount(Path::new("/"), self.read_only(), false).map_err(at("making the root read-only"))?;
         Ok(server)
+    }
+
+    fn read_only(&self) -> u64 {
+        if self.writable { 0 } else { libc::MOUNT_ATTR_RDONLY }
     }
 
     /// A library folder: the same link where it is one, else a read-only view.
@@ -89,7 +105,7 @@ impl Root<'_> {
         }
         fs::create_dir(&inside)?;
         mount(Some(&outside), &inside, None, libc::MS_BIND | libc::MS_REC, "")?;
-        restrict_mount(&inside, libc::MOUNT_ATTR_RDONLY | libc::MOUNT_ATTR_NOSUID | libc::MOUNT_ATTR_NODEV, true)
+        restrict_mount(&inside, self.read_only() | libc::MOUNT_ATTR_NOSUID | libc::MOUNT_ATTR_NODEV, true)
     }
 
     fn program(&self) -> io::Result<()> {
@@ -116,7 +132,9 @@ impl Root<'_> {
         match self.scratch {
             Scratch::Tmpfs { bytes, noswap } => {
                 let noswap = if noswap { ",noswap" } else { "" };
-                let options = format!("size={bytes},mode=0700,uid={uid},gid={gid}{noswap}");
+                // A file without content takes memory too, which no size counts.
+                let files = bytes / BYTES_PER_FILE;
+                let options = format!("size={bytes},nr_inodes={files},mode=0700,uid={uid},gid={gid}{noswap}");
                 mount(Some(mark), &inside, Some(c"tmpfs"), flags, &options)?;
                 Ok(None)
             }

@@ -4,12 +4,13 @@ use crate::cgroup::Cgroups;
 use crate::check::check;
 use crate::config::LauncherConfig;
 use crate::group::{JobCgroup, PATIENCE};
+use crate::holes::leave_out;
 use crate::inspect::inspect;
 use crate::jails;
-use crate::job::{Job, Traces};
+use crate::job::{ENGINE_FDS, Job, Traces};
 use crate::message::{Answer, Ask, Leftovers, Message, Request, trace_name};
 use crate::probe;
-use crate::process::{end_all_of, processes_of};
+use crate::process::{Users, end_all_of, processes_of};
 use crate::socket::Socket;
 use crate::syscall;
 use decores_sandbox::{HostCapabilities, IsolationPlan};
@@ -20,8 +21,6 @@ use std::os::fd::{AsFd, OwnedFd};
 
 /// Ended jobs whose traces are remembered for the inspection.
 const REMEMBERED: usize = 256;
-/// Descriptors that come with a launch.
-const LAUNCH_FDS: usize = 5;
 /// Milliseconds between two looks at what the scratches on disk take.
 const LOOK_MS: u64 = 1000;
 /// Pauses that a launcher waits for the one before it: a minute in all.
@@ -29,8 +28,12 @@ const CLAIM_TRIES: u32 = 600;
 
 /// Serves until the node is gone.
 pub(crate) fn serve(socket: Socket, config: LauncherConfig) {
-    let cgroups = Cgroups::detect();
-    let claimed = config.owner.then(|| jails::claim(&config, &cgroups, CLAIM_TRIES)).transpose();
+    let cgroups = Cgroups::detect(&config.scratch);
+    let claimed = match config.owner {
+        true if !config.holes.is_empty() => Err(std::io::Error::other("a node's launcher leaves no mechanism out")),
+        true => jails::claim(&config, &cgroups, CLAIM_TRIES).map(Some),
+        false => Ok(None),
+    };
     let unclaimed = claimed.as_ref().err().map(ToString::to_string);
     let mut server = Server {
         unclaimed,
@@ -117,20 +120,21 @@ impl Server {
         self.live = live;
         for job in ended {
             let (job, attempt, (exit, traces)) = (job.job, job.attempt, job.finish());
-            self.clear(traces);
-            self.send(&Message::Exited { job, attempt, exit })?;
+            let left = self.clear(traces);
+            self.send(&Message::Exited { job, attempt, exit, left })?;
         }
         Ok(())
     }
 
     /// Removes what an attempt of this launcher's made; a user under whom something stays is not given out again.
-    fn clear(&mut self, mut traces: Traces) {
+    fn clear(&mut self, mut traces: Traces) -> Leftovers {
         let cgroup = self.cgroups.existing(&traces.name);
-        self.settle(&mut traces, &cgroup);
+        let left = self.settle(&mut traces, &cgroup);
         if self.ended.len() == REMEMBERED {
             self.ended.pop_front();
         }
         self.ended.push_back(traces);
+        left
     }
 
     /// Tries to remove all traces, and blocks or frees their user by what is left.
@@ -141,24 +145,25 @@ impl Server {
         traces.group = traces.group.filter(|group| syscall::group_exists(*group));
         let left = inspect(traces, &cgroup.what_exists(), &self.config);
         self.blocked.retain(|other| other.name != traces.name);
-        if traces.uid.is_some() && left != Leftovers::default() {
+        if traces.users.is_some() && left != Leftovers::default() {
             self.blocked.push(traces.clone());
         }
         left
     }
 
-    /// Refuses a user under whom anything runs, or whose former job has left something that cannot be removed.
-    fn check_blocked(&mut self, uid: u32, name: &str) -> Result<(), String> {
-        let (theirs, others) = std::mem::take(&mut self.blocked).into_iter().partition(|t| t.uid == Some(uid));
+    /// Refuses users under whom anything runs, or whose former job has left something that cannot be removed.
+    fn check_blocked(&mut self, users: Users, name: &str) -> Result<(), String> {
+        let (uid, meets) = (users.uid, |t: &Traces| t.users.is_some_and(|theirs| theirs.meet(users)));
+        let (theirs, others) = std::mem::take(&mut self.blocked).into_iter().partition(meets);
         self.blocked = others;
         for mut former in theirs {
             let cgroup = self.cgroups.everywhere(&former.name);
             self.settle(&mut former, &cgroup);
         }
-        if let Some(former) = self.blocked.iter().find(|t| t.uid == Some(uid)) {
+        if let Some(former) = self.blocked.iter().find(|t| meets(t)) {
             return Err(format!("user {uid} still has something left of `{}`", former.name));
         }
-        match processes_of(uid, name).as_deref() {
+        match processes_of(users, name).as_deref() {
             Ok([]) => Ok(()),
             Ok([pid, ..]) => Err(format!("user {uid} still has something left: process {pid}")),
             Err(e) => Err(format!("user {uid} may still have something left: looking for its processes: {e}")),
@@ -192,12 +197,13 @@ impl Server {
     }
 
     fn launch(&mut self, plan: &IsolationPlan, fds: &[OwnedFd]) -> Answer {
-        if !self.config.owner {
+        if !self.config.runs_engines() {
             return Answer::Refused("this launcher only probes".to_owned());
         }
         if let Err(why) = self.admit(plan, fds) {
             return Answer::Refused(why);
         }
+        let plan = &leave_out(plan.clone(), &self.config.holes);
         match Job::start(plan, fds, &self.config, &self.cgroups) {
             Ok((job, given)) => {
                 let pid = job.pid();
@@ -213,13 +219,14 @@ impl Server {
 
     fn admit(&mut self, plan: &IsolationPlan, fds: &[OwnedFd]) -> Result<(), String> {
         let host = self.host()?;
-        if fds.len() != LAUNCH_FDS {
-            return Err(format!("{LAUNCH_FDS} descriptors come with a launch, not {}", fds.len()));
+        // A kept program may come as one more.
+        if !(ENGINE_FDS..=ENGINE_FDS + 1).contains(&fds.len()) {
+            return Err(format!("{ENGINE_FDS} descriptors come with a launch, not {}", fds.len()));
         }
         let traces = Traces::of(plan);
         let live: Vec<&Traces> = self.live.iter().map(|j| &j.traces).collect();
         check(plan, &traces.name, &host, &self.config, &live)?;
-        traces.uid.map_or(Ok(()), |uid| self.check_blocked(uid, &traces.name))
+        traces.users.map_or(Ok(()), |users| self.check_blocked(users, &traces.name))
     }
 
     fn kill(&self, job: JobId, attempt: Attempt) -> Answer {
@@ -240,7 +247,7 @@ impl Server {
             Some(_) => self.cgroups.existing(&name),
             None => self.cgroups.everywhere(&name),
         };
-        let traces = known.cloned().unwrap_or(Traces { name, uid: None, group: None });
+        let traces = known.cloned().unwrap_or(Traces { name, users: None, group: None });
         Answer::Inspected(inspect(&traces, &cgroup, &self.config))
     }
 
@@ -256,9 +263,10 @@ impl Server {
         if self.live.iter().any(|j| j.traces.name == traces.name) {
             return Answer::Refused("this attempt is running".to_owned());
         }
-        if let Some(uid) = traces.uid.filter(|uid| self.config.is_jobs(*uid)) {
+        // The node may name any; only a job's are ended.
+        if let Some(users) = traces.users.filter(|users| self.config.are_jobs(*users)) {
             // What stays is seen below.
-            let _ = end_all_of(uid, &traces.name);
+            let _ = end_all_of(users, &traces.name);
         }
         let known = self.ended.iter().rev().chain(&self.blocked).find(|t| t.name == traces.name);
         traces.group = known.and_then(|t| t.group);

@@ -49,6 +49,8 @@ pub(crate) fn server(start: &Start<'_>, fuse: OwnedFd) -> Result<Spawned, String
     let server = Start {
         program,
         scratch: Scratch::Folder(start.cipher),
+        shares_scratch: false,
+        holes: &[],
         fds: &[key.as_fd(), null.as_fd(), null.as_fd(), fuse.as_fd()],
         arguments: &ARGUMENTS,
         environment: &ENVIRONMENT,

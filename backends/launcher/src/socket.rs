@@ -6,6 +6,9 @@ use crate::syscall::done;
 use std::io;
 use std::mem;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+use std::ptr;
 
 /// Most descriptors in one packet.
 const MAX_FDS: usize = 8;
@@ -14,6 +17,13 @@ const FD_SIZE: usize = mem::size_of::<libc::c_int>();
 /// Room for one control message; aligned as the kernel wants it.
 #[repr(C, align(8))]
 struct Control([u8; 64]);
+
+/// Who is at the other end.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Peer {
+    pub(crate) pid: i32,
+    pub(crate) uid: u32,
+}
 
 /// One end of the pair.
 #[derive(Debug)]
@@ -30,6 +40,58 @@ impl Socket {
         // SAFETY: the kernel just made both descriptors, and nobody else owns them.
         let [a, b] = fds.map(|fd| unsafe { OwnedFd::from_raw_fd(fd) });
         Ok((Self(a), Self(b)))
+    }
+
+    /// Listens at a path where nothing is yet.
+    pub(crate) fn listen(path: &Path) -> io::Result<Self> {
+        let (socket, (address, length)) = (Self::new()?, address(path)?);
+        // SAFETY: the address is a whole `sockaddr_un` of which `length` bytes are meant, and lives through the call.
+        done(unsafe { libc::bind(socket.0.as_raw_fd(), (&raw const address).cast(), length) }.into())?;
+        // SAFETY: takes only numbers.
+        done(unsafe { libc::listen(socket.0.as_raw_fd(), 4) }.into())?;
+        Ok(socket)
+    }
+
+    /// Connects to whoever listens at a path.
+    pub(crate) fn connect(path: &Path) -> io::Result<Self> {
+        let (socket, (address, length)) = (Self::new()?, address(path)?);
+        // SAFETY: as in `listen`.
+        done(unsafe { libc::connect(socket.0.as_raw_fd(), (&raw const address).cast(), length) }.into())?;
+        Ok(socket)
+    }
+
+    /// The next who connects.
+    pub(crate) fn accept(&self) -> io::Result<Self> {
+        // SAFETY: null addresses ask for none.
+        let fd = unsafe { libc::accept4(self.0.as_raw_fd(), ptr::null_mut(), ptr::null_mut(), libc::SOCK_CLOEXEC) };
+        let fd = done(i64::from(fd))?;
+        // SAFETY: the kernel just made it, and nobody else owns it.
+        Ok(Self(unsafe { OwnedFd::from_raw_fd(fd as libc::c_int) }))
+    }
+
+    fn new() -> io::Result<Self> {
+        // SAFETY: takes only numbers.
+        let fd = unsafe { libc::socket(libc::AF_UNIX, libc::SOCK_SEQPACKET | libc::SOCK_CLOEXEC, 0) };
+        let fd = done(i64::from(fd))?;
+        // SAFETY: the kernel just made it, and nobody else owns it.
+        Ok(Self(unsafe { OwnedFd::from_raw_fd(fd as libc::c_int) }))
+    }
+
+    /// Who made the other end.
+    pub(crate) fn peer(&self) -> io::Result<Peer> {
+        let mut found = libc::ucred { pid: 0, uid: u32::MAX, gid: u32::MAX };
+        let mut length = mem::size_of::<libc::ucred>() as libc::socklen_t;
+        // SAFETY: `found` is as long as is said, and lives through the call.
+        done(i64::from(unsafe {
+            libc::getsockopt(
+                self.0.as_raw_fd(),
+                libc::SOL_SOCKET,
+                libc::SO_PEERCRED,
+                (&raw mut found).cast(),
+                &raw mut length,
+            )
+        }))?;
+        Ok(Peer { pid: found.pid, uid: found.uid })
     }
 
     /// Another handle on the same end.
@@ -113,6 +175,20 @@ impl Socket {
         buffer.truncate(got);
         Ok(Some((buffer, fds)))
     }
+}
+
+/// A path as the kernel takes it.
+fn address(path: &Path) -> io::Result<(libc::sockaddr_un, libc::socklen_t)> {
+    // SAFETY: all-zero is a valid `sockaddr_un`.
+    let mut address: libc::sockaddr_un = unsafe { mem::zeroed() };
+    address.sun_family = libc::AF_UNIX as libc::sa_family_t;
+    let bytes = path.as_os_str().as_bytes();
+    // One byte stays 0.
+    if bytes.is_empty() || bytes.len() >= address.sun_path.len() || bytes.contains(&0) {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "no path for a socket, or too long for one"));
+    }
+    address.sun_path.iter_mut().zip(bytes).for_each(|(to, from)| *to = *from as libc::c_char);
+    Ok((address, mem::size_of::<libc::sockaddr_un>() as libc::socklen_t))
 }
 
 /// Takes over every descriptor that came with a message.

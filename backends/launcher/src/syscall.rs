@@ -173,6 +173,31 @@ pub(crate) fn restrict_mount(target: &Path, attributes: u64, whole: bool) -> io:
     .map(drop)
 }
 
+/// Makes a mount of what is mounted here, without these attributes, that is attached nowhere.
+pub(crate) fn clone_mount(source: &Path, without: u64) -> io::Result<OwnedFd> {
+    let source = text(source)?;
+    let flags = libc::OPEN_TREE_CLONE | libc::OPEN_TREE_CLOEXEC;
+    // SAFETY: a live C string, and flags that are numbers.
+    let fd = done(unsafe { libc::syscall(libc::SYS_open_tree, libc::AT_FDCWD, source.as_ptr(), flags) })?;
+    // SAFETY: the kernel just made it, and nobody else owns it.
+    let fd = unsafe { OwnedFd::from_raw_fd(fd as RawFd) };
+    // SAFETY: all-zero is a valid `mount_attr`.
+    let mut attr: libc::mount_attr = unsafe { mem::zeroed() };
+    attr.attr_clr = without;
+    // SAFETY: an empty C string means the descriptor itself; the size fits the struct.
+    done(unsafe {
+        libc::syscall(
+            libc::SYS_mount_setattr,
+            fd.as_raw_fd(),
+            c"".as_ptr(),
+            libc::AT_EMPTY_PATH,
+            &raw const attr,
+            mem::size_of::<libc::mount_attr>(),
+        )
+    })?;
+    Ok(fd)
+}
+
 /// Makes the current folder the root and lets the old root go.
 pub(crate) fn pivot_here() -> io::Result<()> {
     let here = c".";
@@ -198,6 +223,21 @@ pub(crate) fn limit(resource: libc::__rlimit_resource_t, value: u64) -> io::Resu
 pub(crate) fn process_control(option: c_int, argument: c_ulong) -> io::Result<c_int> {
     // SAFETY: only options that take numbers are used here.
     done(unsafe { libc::prctl(option, argument, 0, 0, 0) }.into()).map(|v| v as c_int)
+}
+
+/// Takes these signals as something to be read, instead of by their actions.
+pub(crate) fn signal_descriptor(signals: &[c_int]) -> io::Result<OwnedFd> {
+    // SAFETY: the set is made empty before it is used, and lives through every call; the descriptor is new.
+    unsafe {
+        let mut set: libc::sigset_t = mem::zeroed();
+        libc::sigemptyset(&raw mut set);
+        for signal in signals {
+            done(libc::sigaddset(&raw mut set, *signal).into())?;
+        }
+        done(libc::sigprocmask(libc::SIG_BLOCK, &raw const set, ptr::null_mut()).into())?;
+        let fd = done(libc::signalfd(-1, &raw const set, libc::SFD_CLOEXEC).into())?;
+        Ok(OwnedFd::from_raw_fd(fd as RawFd))
+    }
 }
 
 pub(crate) fn set_process_name(name: &CStr) {
@@ -256,6 +296,12 @@ pub(crate) fn place(from: RawFd, to: RawFd, close_on_exec: bool) -> io::Result<(
 pub(crate) fn close_range(first: u32, last: u32) -> io::Result<()> {
     // SAFETY: the caller owns every descriptor in the range and uses none of them afterwards.
     done(unsafe { libc::syscall(libc::SYS_close_range, first, last, 0) }).map(drop)
+}
+
+/// Has a descriptor stay open in the program that this process becomes; what is not open stays so.
+pub(crate) fn leave_open(fd: RawFd) {
+    // SAFETY: takes only numbers.
+    unsafe { libc::fcntl(fd, libc::F_SETFD, 0) };
 }
 
 /// A pipe, read end first; both ends closed by exec.

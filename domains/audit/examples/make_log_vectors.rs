@@ -11,6 +11,7 @@ use decores_audit::ports::TileStore as _;
 use decores_audit::receipt::predicate::Predicate;
 use decores_audit::receipt::{Receipt, ReceiptFile, build};
 use decores_audit::trust::{Trust, TrustedNode};
+use decores_types::job::EngineKind;
 use decores_types::{Base64, Digest, JobId, JobState, Protection, Reason, Strength};
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
@@ -33,6 +34,7 @@ async fn main() {
     logs(&mut vectors).await;
     openings(&mut vectors).await;
     words(&mut vectors).await;
+    containers(&mut vectors).await;
     let second = TrustedNode::new("second", TestKey::new(4).public(), TestKey::new(5).key());
     let mut trust = trust();
     trust.nodes.push(second);
@@ -292,6 +294,56 @@ async fn words(v: &mut Vectors) {
     }
     let closed = text(&receipt_of(predicate()).await);
     assert!(Receipt::parse(closed.as_bytes()).is_ok());
+}
+
+async fn containers(v: &mut Vectors) {
+    v.add("good-container", 0, &[], "a container that ended well, opened", text(&contained_opened().await));
+    v.add("good-container-closed", 0, &[], "the same, as the node gives it out", text(&receipt_of(contained()).await));
+    let lost = |p: &mut Predicate| {
+        (p.result.state, p.result.reason, p.result.exit) = (JobState::Failed, Reason::EngineLost, None);
+        (p.program, p.image, p.input, p.output) = (None, None, None, None);
+        p.isolation.as_mut().unwrap().container = None;
+    };
+    let mut told = contained();
+    lost(&mut told);
+    v.add("good-container-lost", 0, &[], "a container that was lost with its engine", text(&receipt_of(told).await));
+    let mut file = contained_opened().await;
+    file.opening.as_mut().unwrap().image = Some(Digest::of(b"other").into());
+    v.file("opening-image", &["image"], "another image", &file);
+    type Lie = (&'static str, &'static [&'static str], &'static str, fn(&mut Predicate));
+    let lies: [Lie; 7] = [
+        ("lie-no-image", &["image"], "a container ran, but no image is named", |p| p.image = None),
+        ("lie-image", &["image"], "an image, where no container was asked for", |p| {
+            p.spec.engine = EngineKind::Wasm;
+            p.strength.remove("image");
+        }),
+        ("lie-no-container", &["protection"], "`container`, but not what held it", |p| {
+            p.isolation.as_mut().unwrap().container = None;
+        }),
+        ("lie-vm", &["protection"], "`vm`, by a runtime that shares the kernel", |p| {
+            p.protection = Some(Protection::Vm)
+        }),
+        ("lie-container-powers", &["isolation"], "a container with capabilities", |p| {
+            held(p).powerless = false;
+        }),
+        ("lie-container-seccomp", &["isolation"], "a container without a seccomp filter", |p| held(p).seccomp = false),
+        ("lie-strength-image", &["evidence"], "the image's strength is not said", |p| {
+            p.strength.remove("image");
+        }),
+    ];
+    for (name, fails, why, lie) in lies {
+        let mut told = contained();
+        lie(&mut told);
+        v.file(name, fails, why, &receipt_of(told).await);
+    }
+    let payload = String::from_utf8(contained_opened().await.envelope.payload.0).unwrap();
+    let unsorted = payload.replace("\"uts\"]", "\"user\"]");
+    let file = ReceiptFile { envelope: identity().envelope(unsorted.into_bytes()), ..contained_opened().await };
+    v.file("unsorted-container", &[], "signed, with a namespace twice", &file);
+}
+
+fn held(p: &mut Predicate) -> &mut decores_audit::receipt::predicate::Container {
+    p.isolation.as_mut().unwrap().container.as_mut().unwrap()
 }
 
 async fn tlog() {

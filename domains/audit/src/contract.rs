@@ -4,6 +4,7 @@
 
 use crate::event::MAX_ENTRY;
 use crate::ports::{Batch, Change, Select, Store, StoreError, Table, TileStore};
+use crate::tree::NewTile;
 
 /// Checks an empty store against the contract.
 ///
@@ -134,6 +135,15 @@ pub fn check_tiles(tiles: &dyn TileStore) {
     tiles.drop_partials("tile/0/000").expect("and may be asked twice");
     assert_eq!(tiles.get("tile/0/000.p/2").expect("reads"), None);
     assert_eq!(tiles.get("tile/0/000").expect("reads").as_deref(), Some(b"full".as_slice()));
+    let new = |path: &str, bytes: &[u8]| NewTile { path: path.to_owned(), bytes: bytes.to_vec(), full: true };
+    let several = [new("tile/0/000", b"full"), new("tile/0/001", b"next"), new("tile/1/000", b"above")];
+    tiles.put_all(&several).expect("writes what is new, and the same again");
+    for tile in &several {
+        assert_eq!(tiles.get(&tile.path).expect("reads").as_ref(), Some(&tile.bytes));
+    }
+    tiles.put_all(&[new("tile/0/002", b"new"), new("tile/0/001", b"other")]).expect_err("but nothing else");
+    assert_eq!(tiles.get("tile/0/001").expect("reads").as_deref(), Some(b"next".as_slice()));
+    tiles.put_all(&[]).expect("does nothing");
     tiles.put("tile/entries/x001/x234/067", b"bundle").expect("writes");
     assert!(tiles.get("tile/entries/x001/x234/067").expect("reads").is_some());
     tiles.replace("tile/entries/x001/x234/067.p/1", b"whole").expect("writes a partial one anew");

@@ -3,6 +3,7 @@
 //! A change of state and the events that tell of it go to the [`Store`] as one [`Batch`]; nothing is
 //! acknowledged before it is durable. A sequencer derives tiles and checkpoints from the entries.
 
+use crate::tree::NewTile;
 use std::future::Future;
 use std::pin::Pin;
 
@@ -151,6 +152,11 @@ pub trait Store: Send + Sync {
 pub trait TileStore: Send + Sync {
     /// Writes a tile durably. A full tile never changes; a partial one is another path.
     fn put(&self, path: &str, bytes: &[u8]) -> std::io::Result<()>;
+
+    /// Writes several tiles, all durable when it returns; in between, and after a failure, any of them may be there.
+    fn put_all(&self, tiles: &[NewTile]) -> std::io::Result<()> {
+        tiles.iter().try_for_each(|tile| self.put(&tile.path, &tile.bytes))
+    }
 
     /// Writes a tile that was found missing or damaged. Of a partial one the full form goes: it is made anew.
     fn replace(&self, path: &str, bytes: &[u8]) -> std::io::Result<()>;

@@ -11,10 +11,12 @@ use crate::tree::{self, Growth, Head, TILE_WIDTH, TreeError};
 use std::io;
 use std::sync::Arc;
 
-/// Entries read at a time.
+/// Entries read at a time: all of a bundle that is not full, and more.
 const BATCH: usize = 1000;
-/// Batches under one checkpoint; the rest waits for the next call.
-const BATCHES: usize = 8;
+/// Entries that are read for one checkpoint; the rest waits for the next call.
+const MOST_ENTRIES: usize = 8 * BATCH;
+/// Bytes of entries after which no more are read for one checkpoint.
+const MOST_BYTES: usize = 16 << 20;
 
 /// Turns entries into tiles and checkpoints. There must be one for a log.
 pub struct Sequencer {
@@ -93,18 +95,12 @@ impl Sequencer {
     /// # Errors
     /// If anything fails; the log then stands as before, and the next call tries again.
     pub async fn integrate(&mut self) -> Result<Option<Checkpoint>, SequencerError> {
-        let mut head = self.head;
-        for _ in 0..BATCHES {
-            let growth = self.grown(head, BATCH).await?;
-            if growth.head == head {
-                break;
-            }
-            self.write(&growth)?;
-            head = growth.head;
-        }
+        let growth = self.grown(self.head, MOST_ENTRIES).await?;
+        let head = growth.head;
         if head == self.head {
             return Ok(None);
         }
+        self.write(&growth)?;
         let origin = self.signer.key().name().to_owned();
         let checkpoint = Checkpoint { origin, size: head.size, root: head.root };
         let note = checkpoint.sign(self.signer.as_ref()).map_err(SequencerError::Checkpoint)?;
@@ -116,7 +112,17 @@ impl Sequencer {
 
     async fn grown(&self, head: Head, limit: usize) -> Result<Growth, SequencerError> {
         let first = head.size - head.size % TILE_WIDTH;
-        let entries = self.store.entries(first, limit).await.map_err(SequencerError::Store)?;
+        let (mut entries, mut bytes) = (Vec::new(), 0);
+        while entries.len() < limit && bytes < MOST_BYTES {
+            let count = BATCH.min(limit - entries.len());
+            let read = self.store.entries(first + entries.len() as u64, count).await.map_err(SequencerError::Store)?;
+            let last = read.len() < count;
+            bytes += read.iter().map(Vec::len).sum::<usize>();
+            entries.extend(read);
+            if last {
+                break;
+            }
+        }
         tree::grow(&|path| self.tiles.get(path), head, &entries).map_err(SequencerError::Tree)
     }
 
@@ -125,9 +131,7 @@ impl Sequencer {
             let path = path.to_owned();
             move |source| SequencerError::Tiles { doing, path, source }
         };
-        for tile in &growth.tiles {
-            self.tiles.put(&tile.path, &tile.bytes).map_err(failed("write", &tile.path))?;
-        }
+        self.tiles.put_all(&growth.tiles).map_err(failed("write", "tile"))?;
         for tile in growth.tiles.iter().filter(|t| t.full) {
             self.tiles.drop_partials(&tile.path).map_err(failed("drop partial forms of", &tile.path))?;
         }

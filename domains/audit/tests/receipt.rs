@@ -27,7 +27,7 @@ async fn a_good_receipt_is_accepted() {
     assert_eq!(report.verdict, Verdict::Accepted);
     for result in &report.claims {
         let expected = match result.claim {
-            Claim::Evidence | Claim::Witnesses | Claim::Anchor => Status::NotClaimed,
+            Claim::Image | Claim::Evidence | Claim::Witnesses | Claim::Anchor => Status::NotClaimed,
             _ => Status::Holds,
         };
         assert_eq!(result.status, expected, "{}: {}", result.claim, result.detail);
@@ -72,9 +72,53 @@ async fn demands_that_nothing_meets_are_refused() {
     }
     let trust = Trust { policy: Policy { witnesses: 1, ..Policy::default() }, ..trust() };
     assert_eq!(verify(&bytes, &trust, None, &[]).unwrap().status(Claim::Witnesses), Status::DoesNotHold);
-    for bad in ["protection=best", "protection", "", "wip", "protection="] {
+    for bad in ["protection=best", "protection", "", "wip", "protection=", "image=sha256:00", "image="] {
         assert_eq!(Require::parse(bad).is_ok(), bad == "protection", "{bad}");
     }
+}
+
+#[tokio::test]
+async fn a_containers_receipt_names_its_image_and_what_held_it() {
+    let bytes = contained_opened().await.to_bytes().unwrap();
+    let demand = format!("image={}", image());
+    assert_eq!(require(&demand).to_string(), demand);
+    let demands = [require(&demand), require("protection=container"), require("isolation")];
+    let report = verify(&bytes, &trust(), None, &demands).unwrap();
+    assert_eq!(report.verdict, Verdict::Accepted);
+    let found = |claim| report.claims.iter().find(|r| r.claim == claim).unwrap();
+    assert_eq!(found(Claim::Image).status, Status::Holds);
+    assert!(found(Claim::Image).detail.starts_with(&image().to_string()));
+    assert!(found(Claim::Isolation).detail.contains("container by libcontainer"), "{}", found(Claim::Isolation).detail);
+
+    let other = require(&format!("image={}", Digest::of(b"other")));
+    let report = verify(&bytes, &trust(), None, &[require(&demand), other]).unwrap();
+    assert_eq!(report.status(Claim::Image), Status::DoesNotHold, "another image is demanded");
+    let closed = receipt_of(contained()).await.to_bytes().unwrap();
+    let report = verify(&closed, &trust(), None, &[require(&demand)]).unwrap();
+    assert_eq!(report.status(Claim::Image), Status::NotChecked, "nobody opened it");
+    assert!(!report.is_accepted());
+}
+
+#[tokio::test]
+async fn only_kata_is_a_virtual_machine() {
+    let mut told = contained();
+    told.protection = Some(Protection::Vm);
+    assert_eq!(judged(&receipt_of(told.clone()).await).status(Claim::Protection), Status::DoesNotHold);
+    told.isolation.as_mut().unwrap().container.as_mut().unwrap().runtime = code("kata");
+    assert_eq!(judged(&receipt_of(told).await).status(Claim::Protection), Status::Holds);
+}
+
+#[tokio::test]
+async fn a_container_that_was_lost_is_no_claim_and_one_that_never_began_no_lie() {
+    let mut told = contained();
+    (told.result.state, told.result.reason, told.result.exit) = (JobState::Failed, Reason::EngineLost, None);
+    (told.program, told.image, told.input, told.output) = (None, None, None, None);
+    told.isolation.as_mut().unwrap().container = None;
+    assert_eq!(judged(&receipt_of(told.clone()).await).status(Claim::Protection), Status::NotClaimed);
+    (told.result.reason, told.times.started) = (Reason::ProgramInvalid, None);
+    let report = judged(&receipt_of(told).await);
+    assert_eq!((report.status(Claim::Protection), report.status(Claim::Image)), (Status::Holds, Status::NotClaimed));
+    assert!(report.is_accepted());
 }
 
 /// What a lying or broken node could sign and log, and the claim that finds it.

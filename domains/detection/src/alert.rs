@@ -47,6 +47,8 @@ pub enum AlertKind {
     ClockChanged,
     /// The node acknowledges nothing new: it runs out of something, or its store fails.
     NodeDegraded,
+    /// A sealed file of the node's was altered by somebody else.
+    FileDamaged,
 }
 
 impl AlertKind {
@@ -60,6 +62,7 @@ impl AlertKind {
             Self::NodeCrashed => "node-crashed",
             Self::ClockChanged => "clock-changed",
             Self::NodeDegraded => "node-degraded",
+            Self::FileDamaged => "file-damaged",
         }
     }
 
@@ -68,7 +71,7 @@ impl AlertKind {
         match self {
             Self::WipeIncomplete | Self::LogStalled => Severity::Critical,
             Self::EngineLost | Self::NodeCrashed => Severity::Medium,
-            Self::InsecureSetting | Self::ClockChanged | Self::NodeDegraded => Severity::High,
+            Self::InsecureSetting | Self::ClockChanged | Self::NodeDegraded | Self::FileDamaged => Severity::High,
         }
     }
 
@@ -90,6 +93,7 @@ impl AlertKind {
                 "look for the cause in the machine's own log: a power cut, the out-of-memory killer, a fault"
             }
             Self::ClockChanged => "check the machine's time service; open offers were ended, and clients ask again",
+            Self::FileDamaged => "find out who can write to the node's home; what was altered is not used",
             Self::NodeDegraded => "see `decores status` for the cause; the node goes on by itself when it is over",
         }
     }

@@ -1,6 +1,6 @@
 //! What was observed on the machine.
 
-use decores_types::Swap;
+use decores_types::{Protection, Swap};
 use serde::{Deserialize, Serialize};
 
 /// Observed facts; `None` where something could not be observed.
@@ -22,6 +22,8 @@ pub struct Facts {
     pub encrypted_scratch: bool,
     /// Whether pages can reach a swap device.
     pub swap: Swap,
+    /// What is to run containers; absent where nothing is.
+    pub containers: Option<Containers>,
     /// Whether the node's secrets lie in `memfd_secret`; else they are locked by `mlock`.
     pub secret_memory: bool,
     /// Bytes that the node may lock.
@@ -36,6 +38,19 @@ pub struct Facts {
     pub init_on_free: Option<bool>,
     /// Whether processes may trace others of the same user (`yama/ptrace_scope`; 0 is yes).
     pub ptrace_scope: Option<u32>,
+}
+
+/// A program that is to run containers.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Containers {
+    /// Its name.
+    pub runtime: String,
+    /// What jobs that it runs may claim.
+    pub protection: Protection,
+    /// Its version; absent where it did not run any.
+    pub version: Option<String>,
+    /// Why it did not.
+    pub why: Option<String>,
 }
 
 /// Where the keystore's root lies.

@@ -5,7 +5,7 @@ use crate::facts::Facts;
 
 /// Namespaces that a job should have.
 const WANTED: [&str; 6] = ["cgroup", "ipc", "mount", "net", "pid", "uts"];
-const CONTROLLERS: [&str; 3] = ["cpu", "memory", "pids"];
+const CONTROLLERS: [&str; 4] = ["cpu", "io", "memory", "pids"];
 
 pub(crate) fn checks(facts: &Facts) -> Vec<Check> {
     vec![seccomp(facts), landlock(facts), users(facts), namespaces(facts), cgroup(facts)]

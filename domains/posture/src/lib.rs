@@ -3,17 +3,19 @@
 //! Pure: [`checks`] turns observed facts into checks, and observes nothing itself.
 
 mod check;
+mod container;
 mod facts;
 mod isolation;
 mod memory;
 mod secrets;
 
 pub use check::{Check, State};
-pub use facts::{Facts, RootPlace};
+pub use facts::{Containers, Facts, RootPlace};
 
 /// Every check, in the order they are shown.
 pub fn checks(facts: &Facts) -> Vec<Check> {
     let mut all = isolation::checks(facts);
+    all.extend(container::check(facts));
     all.extend(memory::checks(facts));
     all.extend(secrets::checks(facts));
     all

@@ -52,20 +52,26 @@ fn tracing(facts: &Facts) -> Option<Check> {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
-    use crate::{Check, Facts, RootPlace, State, checks, worst};
-    use decores_types::Swap;
+    use crate::{Check, Containers, Facts, RootPlace, State, checks, worst};
+    use decores_types::{Protection, Swap};
 
     fn good() -> Facts {
         let names = |list: &[&str]| list.iter().map(|s| (*s).to_owned()).collect();
         Facts {
             own_users: true,
             namespaces: names(&["cgroup", "ipc", "mount", "net", "pid", "uts"]),
-            cgroup: names(&["cpu", "memory", "pids"]),
+            cgroup: names(&["cpu", "io", "memory", "pids"]),
             landlock_abi: 7,
             seccomp: true,
             tmpfs_noswap: true,
             encrypted_scratch: true,
             swap: Swap::None,
+            containers: Some(Containers {
+                runtime: "runc".to_owned(),
+                protection: Protection::Container,
+                version: Some("1".to_owned()),
+                why: None,
+            }),
             secret_memory: true,
             memlock_bytes: Some(8 << 20),
             arena_bytes: 4 << 20,
@@ -92,7 +98,7 @@ mod tests {
     #[test]
     fn each_weakness_is_found_and_can_be_mended() {
         type Change = fn(&mut Facts);
-        let cases: [(&str, State, Change); 16] = [
+        let cases: [(&str, State, Change); 18] = [
             ("seccomp", State::Missing, |f| f.seccomp = false),
             ("landlock", State::Missing, |f| f.landlock_abi = 0),
             ("landlock", State::Weak, |f| f.landlock_abi = 3),
@@ -101,6 +107,8 @@ mod tests {
             ("namespaces", State::Missing, |f| f.namespaces.clear()),
             ("cgroup", State::Missing, |f| f.cgroup.clear()),
             ("cgroup", State::Weak, |f| f.cgroup.retain(|c| c != "pids")),
+            ("containers", State::Weak, |f| f.own_users = false),
+            ("containers", State::Weak, |f| f.containers.iter_mut().for_each(|c| c.version = None)),
             ("swap", State::Weak, |f| f.swap = Swap::Possible),
             ("encrypted-scratch", State::Weak, |f| f.encrypted_scratch = false),
             ("core-dumps", State::Weak, |f| f.core_pattern = Some("|/usr/bin/collect %p".to_owned())),
@@ -124,6 +132,7 @@ mod tests {
         let mut facts = good();
         facts.core_pattern = None;
         facts.init_on_free = None;
-        assert!(!checks(&facts).iter().any(|c| c.id == "core-dumps" || c.id == "init-on-free"));
+        facts.containers = None;
+        assert!(!checks(&facts).iter().any(|c| ["core-dumps", "init-on-free", "containers"].contains(&c.id.as_str())));
     }
 }

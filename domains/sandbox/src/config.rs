@@ -13,6 +13,12 @@ pub struct SandboxConfig {
     pub queue: usize,
     /// First user id of the range that jobs get their own users from; one per slot.
     pub first_uid: u32,
+    /// First user id of the ranges that containers get: [`RANGE`](crate::container::RANGE) ids, one range per slot.
+    pub first_range: u32,
+    /// Bytes a second that an engine, and a container, may each read and write on the disk of the node's home.
+    pub io_bytes: u64,
+    /// The longest that a compiled program is kept, in seconds; 0 keeps none.
+    pub cache_seconds: u32,
     /// Milliseconds that start, input and sealing may take beyond the job's own limits.
     pub overhead_ms: u64,
 }
@@ -32,6 +38,9 @@ impl Default for SandboxConfig {
             queue: 256,
             // Above the ranges that systemd gives containers (up to 0x6FFF_FFFF).
             first_uid: 0x70F0_0000,
+            first_range: 0x7100_0000,
+            io_bytes: 1 << 30,
+            cache_seconds: 86_400,
             overhead_ms: 60_000,
         }
     }

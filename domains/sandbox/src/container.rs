@@ -40,6 +40,8 @@ pub const MAX_REQUEST: usize = 2 << 20;
 pub const MAX_ANSWER: usize = 4096;
 /// How many user ids a job's range has.
 pub const RANGE: u32 = 1 << 16;
+/// Tasks a container may have.
+pub const CONTAINER_TASKS: u32 = 512;
 /// Folders that an image's root must have as real folders; the engine makes them, the helper looks again.
 pub const MOUNT_POINTS: [&str; 6] = ["dev", "in", "out", "proc", "sys", "tmp"];
 

@@ -1,5 +1,6 @@
 //! What this machine can do for isolation, as found by really trying it.
 
+use crate::container::Runtime;
 use decores_types::Swap;
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -12,7 +13,7 @@ pub struct HostCapabilities {
     pub own_users: bool,
     /// Namespaces that can be made, sorted.
     pub namespaces: Vec<Namespace>,
-    /// Controllers that limits can be set with: `memory`, `pids`, `cpu`; sorted.
+    /// Controllers that limits can be set with: `cpu`, `io`, `memory`, `pids`; sorted.
     pub cgroup: Vec<String>,
     /// The kernel's Landlock ABI; 0 where there is none.
     pub landlock_abi: u32,
@@ -24,6 +25,22 @@ pub struct HostCapabilities {
     pub encrypted_scratch: bool,
     /// Whether pages can reach a swap device.
     pub swap: Swap,
+    /// What runs containers; absent where they are not run.
+    #[serde(default)]
+    pub container: Option<ContainerHost>,
+    /// Why they are not, for people; absent where they are.
+    #[serde(default)]
+    pub no_container: Option<String>,
+}
+
+/// The program that runs containers here, as a container of its own has shown.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ContainerHost {
+    /// What it is.
+    pub runtime: Runtime,
+    /// Its version, as it says.
+    pub version: String,
 }
 
 /// A kind of Linux namespace.

@@ -1,6 +1,7 @@
 //! From spec and host to an isolation plan.
 
 use crate::config::SandboxConfig;
+use crate::container::{CONTAINER_TASKS, IdRange, RANGE, Runtime};
 use crate::host::{HostCapabilities, Namespace};
 use decores_types::job::EngineKind;
 use decores_types::{Attempt, JobId, JobSpec, Limits, Protection, Reason, Swap};
@@ -14,6 +15,10 @@ const ENGINE_TASKS: u32 = 16;
 const SERVER_MEMORY: u64 = 128 << 20;
 /// Tasks that server may have: its threads, some of which wait for the disk.
 const SERVER_TASKS: u32 = 48;
+/// Bytes of memory the helper and a runtime need beside what they run.
+const RUNTIME_MEMORY: u64 = 192 << 20;
+/// Tasks they may have: a runtime with a kernel of its own has many threads.
+const RUNTIME_TASKS: u32 = 256;
 /// Bytes of scratch beyond the job's limit: the last pages of its files, and its folders.
 const SCRATCH_ROOM: u64 = 32 << 20;
 /// Address space of the compile process, in bytes.
@@ -37,6 +42,9 @@ pub struct IsolationPlan {
     pub namespaces: Vec<Namespace>,
     /// Cgroup limits; `None` where the host has no usable controller.
     pub cgroup: Option<CgroupPlan>,
+    /// The container that the engine has run; absent for engines that run the program themselves.
+    #[serde(default)]
+    pub container: Option<ContainerPlan>,
     /// The job's own limits, enforced by the engine.
     pub limits: Limits,
     /// What the scratch is made of.
@@ -51,6 +59,18 @@ pub struct IsolationPlan {
     pub deadline_ms: u64,
     /// Always false: no engine has a network.
     pub network: bool,
+}
+
+/// How a container is held, beside its engine.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct ContainerPlan {
+    /// What runs it.
+    pub runtime: Runtime,
+    /// What its users are mapped to, but for the one that is the job's own; absent without root.
+    pub ids: Option<IdRange>,
+    /// Limits of its own control group; `None` where the host has no usable controller.
+    pub cgroup: Option<CgroupPlan>,
 }
 
 /// As whom an engine runs.
@@ -85,10 +105,13 @@ pub enum ScratchPlan {
 pub struct CgroupPlan {
     /// Controllers that will be used, sorted.
     pub controllers: Vec<String>,
-    /// Memory of the whole engine, in bytes; a scratch in memory included.
+    /// Memory of all inside, in bytes; files in memory that it writes included.
     pub memory_bytes: u64,
     /// Tasks.
     pub tasks: u32,
+    /// Bytes a second read from, and written to, the disk of the node's home.
+    #[serde(default)]
+    pub io_bytes: u64,
 }
 
 /// Why a spec is not run here.
@@ -114,6 +137,23 @@ pub enum Refusal {
          `memoryBytes` of scratch, or have its provider install gocryptfs and fuse3"
     )]
     Scratch,
+    /// A container's files lie in memory only.
+    #[error("the files of a container lie in memory: ask for at most `memoryBytes` of scratch")]
+    ContainerScratch,
+    /// No container can be run.
+    #[error("this node runs no containers: {why}")]
+    NoContainers {
+        /// Why not.
+        why: String,
+    },
+    /// A compiled program is kept for less, or not at all.
+    #[error("this node keeps a compiled program for at most {most} seconds; the spec asks for {asked} (`cacheSeconds`)")]
+    Cache {
+        /// What the spec asks for.
+        asked: u32,
+        /// What the node gives.
+        most: u32,
+    },
     /// The machine lacks what no job runs without.
     #[error("this machine cannot isolate jobs: {missing} is not available")]
     Host {
@@ -133,15 +173,40 @@ impl Refusal {
     pub const fn reason(&self) -> Reason {
         match self {
             Self::Protection { .. } => Reason::Protection,
-            Self::Limit { .. } | Self::Scratch => Reason::Limits,
-            Self::Host { .. } | Self::Unsupported { .. } => Reason::Policy,
+            Self::Limit { .. } | Self::Scratch | Self::ContainerScratch | Self::Cache { .. } => {
+                Reason::Limits
+            },
+            Self::NoContainers { .. } | Self::Host { .. } | Self::Unsupported { .. } => Reason::Policy,
         }
     }
 }
 
-/// The strongest protection this machine gives wasm jobs.
-pub const fn strongest(_host: &HostCapabilities) -> Protection {
-    Protection::Process
+/// The strongest protection this machine gives any job.
+pub fn strongest(host: &HostCapabilities) -> Protection {
+    runtime(host).map_or(Protection::Process, Runtime::protection)
+}
+
+/// What runs containers here.
+fn runtime(host: &HostCapabilities) -> Result<Runtime, Refusal> {
+    host.container.as_ref().map(|container| container.runtime).ok_or_else(|| {
+        let why = host.no_container.clone().unwrap_or_else(|| "nothing that runs them was found".to_owned());
+        Refusal::NoContainers { why }
+    })
+}
+
+/// A compiled program is kept only under a name that the consumer gives it, and only as long as the provider allows.
+fn check_cache(spec: &JobSpec, config: &SandboxConfig) -> Result<(), Refusal> {
+    let (asked, most) = (spec.cache_seconds, config.cache_seconds);
+    if (asked == 0) != spec.cache_id.is_none() {
+        return Err(Refusal::Unsupported { what: "`cacheSeconds` without `cacheId`, or `cacheId` without it," });
+    }
+    if asked > most {
+        return Err(Refusal::Cache { asked, most });
+    }
+    if asked != 0 && spec.engine != EngineKind::Wasm {
+        return Err(Refusal::Unsupported { what: "keeping an unpacked image (`cacheSeconds`)" });
+    }
+    Ok(())
 }
 
 /// Bytes that a scratch of encrypted files may take on disk: files, what encrypting adds, and their places.
@@ -162,7 +227,14 @@ fn scratch(limits: &Limits, host: &HostCapabilities) -> Result<(ScratchPlan, u64
     Ok((ScratchPlan::Encrypted, encrypted_bytes(limits.scratch_bytes)))
 }
 
-fn cgroup(limits: &Limits, scratch: ScratchPlan, host: &HostCapabilities) -> Option<CgroupPlan> {
+/// `program` is the memory of a program that runs inside the engine.
+fn cgroup(
+    limits: &Limits,
+    program: u64,
+    scratch: ScratchPlan,
+    host: &HostCapabilities,
+    config: &SandboxConfig,
+) -> Option<CgroupPlan> {
     let (memory, tasks) = match scratch {
         // Standard input and output lie in memory too: the one counts as scratch, the other as output.
         ScratchPlan::Tmpfs { .. } => (
@@ -174,8 +246,37 @@ fn cgroup(limits: &Limits, scratch: ScratchPlan, host: &HostCapabilities) -> Opt
         ),
         ScratchPlan::Encrypted => (SERVER_MEMORY, ENGINE_TASKS + SERVER_TASKS),
     };
-    let memory_bytes = limits.memory_bytes.saturating_add(memory).saturating_add(ENGINE_MEMORY);
-    (!host.cgroup.is_empty()).then(|| CgroupPlan { controllers: host.cgroup.clone(), memory_bytes, tasks })
+    let memory_bytes = program.saturating_add(memory).saturating_add(ENGINE_MEMORY);
+    let (controllers, io_bytes) = (host.cgroup.clone(), config.io_bytes);
+    (!host.cgroup.is_empty()).then_some(CgroupPlan { controllers, memory_bytes, tasks, io_bytes })
+}
+
+/// What the engine unpacks counts as the engine's memory, and what the container writes as its own.
+fn container(
+    runtime: Runtime,
+    limits: &Limits,
+    scratch: ScratchPlan,
+    host: &HostCapabilities,
+    config: &SandboxConfig,
+    slot: u32,
+) -> Result<ContainerPlan, Refusal> {
+    if !host.namespaces.contains(&Namespace::Mount) {
+        return Err(Refusal::Host { missing: "a mount namespace" });
+    }
+    if scratch == ScratchPlan::Encrypted {
+        return Err(Refusal::ContainerScratch);
+    }
+    let first = config.first_range.saturating_add(slot.saturating_mul(RANGE));
+    Ok(ContainerPlan {
+        runtime,
+        ids: host.own_users.then_some(IdRange { first, count: RANGE }),
+        cgroup: (!host.cgroup.is_empty()).then(|| CgroupPlan {
+            controllers: host.cgroup.clone(),
+            memory_bytes: limits.memory_bytes.saturating_add(RUNTIME_MEMORY),
+            tasks: CONTAINER_TASKS + RUNTIME_TASKS,
+            io_bytes: config.io_bytes,
+        }),
+    })
 }
 
 /// Decides how one attempt is isolated; `slot` picks the user no other live job has.
@@ -193,10 +294,12 @@ pub fn plan(
     if spec.version != 1 {
         return Err(Refusal::Unsupported { what: "this spec version" });
     }
-    if spec.cache_seconds != 0 {
-        return Err(Refusal::Unsupported { what: "keeping a compiled program (cacheSeconds)" });
-    }
-    let given = strongest(host);
+    check_cache(spec, config)?;
+    let runtime = match spec.engine {
+        EngineKind::Wasm => None,
+        EngineKind::Container => Some(runtime(host)?),
+    };
+    let given = runtime.map_or(Protection::Process, Runtime::protection);
     if spec.protection > given {
         return Err(Refusal::Protection { asked: spec.protection, given });
     }
@@ -211,7 +314,12 @@ pub fn plan(
         return Err(Refusal::Host { missing: "Landlock or a mount namespace" });
     }
     let limits = spec.limits;
-    let (scratch, scratch_bytes) = scratch(&limits, host)?;
+    let (scratch, scratch_bytes) = match scratch(&limits, host) {
+        Err(Refusal::Scratch) if runtime.is_some() => return Err(Refusal::ContainerScratch),
+        scratch => scratch?,
+    };
+    let container = runtime.map(|runtime| container(runtime, &limits, scratch, host, config, slot)).transpose()?;
+    let program = if container.is_some() { 0 } else { limits.memory_bytes };
     Ok(IsolationPlan {
         job,
         attempt,
@@ -223,7 +331,8 @@ pub fn plan(
             UserPlan::Shared
         },
         namespaces: host.namespaces.clone(),
-        cgroup: cgroup(&limits, scratch, host),
+        cgroup: cgroup(&limits, program, scratch, host, config),
+        container,
         limits,
         scratch,
         scratch_bytes,
@@ -238,6 +347,7 @@ pub fn plan(
 mod tests {
     #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
     use super::*;
+    use crate::host::ContainerHost;
     use decores_types::job::OutputKey;
     use decores_types::{Base64, Commitment, Digest, KeyId, canonical};
 
@@ -251,6 +361,8 @@ mod tests {
             tmpfs_noswap: true,
             encrypted_scratch: true,
             swap: decores_types::Swap::None,
+            container: Some(ContainerHost { runtime: Runtime::Libcontainer, version: "1".to_owned() }),
+            no_container: None,
         }
     }
 
@@ -266,6 +378,7 @@ mod tests {
             key_check: Digest::of(b""),
             output_key: OutputKey { id: KeyId::from_bytes([0; 16]), public: Base64(Vec::new()) },
             cache_seconds: 0,
+            cache_id: None,
         }
     }
 
@@ -297,7 +410,10 @@ mod tests {
         let plan = planned(&spec(), &host()).unwrap();
         let bytes = canonical::to_vec(&plan).unwrap();
         assert_eq!(canonical::from_slice::<IsolationPlan>(&bytes, 4096).unwrap(), plan);
-        let text = String::from_utf8(bytes).unwrap().replacen('{', "{\"extra\":1,", 1);
+        let text = String::from_utf8(bytes).unwrap();
+        let older = text.replace("\"container\":null,", "");
+        assert_eq!(canonical::from_json::<IsolationPlan>(older.as_bytes(), 4096).unwrap(), plan);
+        let text = text.replacen('{', "{\"extra\":1,", 1);
         assert!(canonical::from_json::<IsolationPlan>(text.as_bytes(), 4096).is_err());
     }
 
@@ -362,8 +478,60 @@ mod tests {
     }
 
     #[test]
+    fn a_container_has_a_range_of_its_own_and_a_group_beside_its_engines() {
+        let mut spec = spec();
+        (spec.engine, spec.protection) = (EngineKind::Container, Protection::Container);
+        let plan = planned(&spec, &host()).unwrap();
+        assert_eq!(plan.protection, Protection::Container);
+        let container = plan.container.unwrap();
+        let first = SandboxConfig::default().first_range + RANGE;
+        assert_eq!(container.ids, Some(IdRange { first, count: RANGE }));
+        let (inside, beside) = (container.cgroup.unwrap(), plan.cgroup.unwrap());
+        assert!(inside.memory_bytes > plan.limits.memory_bytes && inside.tasks > beside.tasks);
+        assert!(beside.memory_bytes > plan.scratch_bytes);
+        let mut rootless = host();
+        rootless.own_users = false;
+        assert_eq!(planned(&spec, &rootless).unwrap().container.unwrap().ids, None);
+        spec.protection = Protection::Vm;
+        let refusal = planned(&spec, &host()).unwrap_err();
+        assert_eq!(refusal, Refusal::Protection { asked: Protection::Vm, given: Protection::Container });
+    }
+
+    #[test]
+    fn a_container_without_a_runtime_or_beyond_memory_is_refused() {
+        let container = |s: &mut JobSpec| s.engine = EngineKind::Container;
+        let refusal =
+            refused(container, |h| (h.container, h.no_container) = (None, Some("`runc` is not there".to_owned())));
+        assert!(refusal.to_string().contains("`runc` is not there"));
+        assert_eq!(refusal.reason(), Reason::Policy);
+        for encrypted in [true, false] {
+            let large = |s: &mut JobSpec| {
+                container(s);
+                s.limits.scratch_bytes = s.limits.memory_bytes + 1;
+            };
+            assert_eq!(refused(large, |h| h.encrypted_scratch = encrypted), Refusal::ContainerScratch);
+        }
+        assert_eq!(refused(container, |h| h.namespaces.clear()), Refusal::Host { missing: "a mount namespace" });
+    }
+
+    #[test]
     fn what_is_not_built_is_refused() {
         assert!(matches!(refused(|s| s.version = 2, |_| {}), Refusal::Unsupported { .. }));
-        assert!(matches!(refused(|s| s.cache_seconds = 1, |_| {}), Refusal::Unsupported { .. }));
+    }
+
+    #[test]
+    fn keeping_a_compiled_program_without_a_name_or_for_too_long_is_refused() {
+        let id = Some(spec().program);
+        let with = |seconds, id| {
+            let mut spec = spec();
+            (spec.cache_seconds, spec.cache_id) = (seconds, id);
+            planned(&spec, &host())
+        };
+        assert!(with(86_400, id).is_ok());
+        let refusal = with(86_401, id).unwrap_err();
+        assert_eq!(refusal, Refusal::Cache { asked: 86_401, most: 86_400 });
+        assert_eq!(refusal.reason(), Reason::Limits);
+        assert!(matches!(with(1, None).unwrap_err(), Refusal::Unsupported { .. }));
+        assert!(matches!(with(0, id).unwrap_err(), Refusal::Unsupported { .. }));
     }
 }

@@ -1,19 +1,22 @@
 //! What the node and an engine say to each other.
 //!
-//! An engine is started with five descriptors and nothing else:
+//! An engine is started with these descriptors and nothing else:
 //!
 //! | fd | |
 //! |---|---|
-//! | 3 | job, read: length (4 bytes, big-endian), canonical JSON [`EngineJob`], then the 32-byte seed of the offer key |
+//! | 3 | job, read: length (4 bytes, big-endian), canonical JSON [`EngineJob`], then the 32-byte seed of the offer key, then that of a kept program where there is one |
 //! | 4 | events, written: one JSON [`EngineEvent`] a line, at most [`MAX_EVENT`] bytes each |
 //! | 5 | the sealed payload, read |
 //! | 6 | the sealed output, written |
 //! | 7 | the sealed logs, written |
 //!
+//! | 9 | where a compiled program is kept: the sealed one, read, or the place for it, written; see [`ModuleJob`] |
+//!
 //! Its one argument is the scratch folder, where it has one. Standard input and output lie in memory files.
 //!
 //! The last event is [`EngineEvent::Finished`]; an engine that ends without it is lost.
 
+use crate::container::RunReport;
 use crate::host::Namespace;
 use decores_types::canonical::{self, CanonicalError};
 use decores_types::{Attempt, Commitment, ConsumerId, Digest, JobId, JobSpec, KeyId, Reason, Scratch, Swap};
@@ -30,6 +33,8 @@ pub const FD_PAYLOAD: i32 = 5;
 pub const FD_OUTPUT: i32 = 6;
 /// Descriptor of the sealed logs.
 pub const FD_LOGS: i32 = 7;
+/// Descriptor of a compiled program that is kept.
+pub const FD_MODULE: i32 = 9;
 /// Largest [`EngineJob`], in bytes.
 pub const MAX_JOB: usize = 64 * 1024;
 /// Largest event line, in bytes.
@@ -59,6 +64,36 @@ pub struct EngineJob {
     pub scratch: Option<String>,
     /// Address space of the compile process, in bytes.
     pub compile_address_space: u64,
+    /// A compiled program that is kept, or to be kept; its key follows the seed.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub module: Option<ModuleJob>,
+}
+
+/// What an engine does with [`FD_MODULE`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ModuleJob {
+    /// Loads the compiled program from it, where it is this program's.
+    Load,
+    /// Seals the compiled program to it.
+    Store {
+        /// Bytes of code at most; more is not kept.
+        most: u64,
+    },
+}
+
+/// What became of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ModuleEnd {
+    /// It was loaded; nothing was compiled.
+    Loaded,
+    /// The compiled program was sealed.
+    Stored,
+    /// It is of another program, or of another engine.
+    Foreign,
+    /// It does not open: it was altered, or cut short.
+    Damaged,
 }
 
 /// Why a job was not read.
@@ -162,6 +197,9 @@ pub struct Finished {
     pub program: Option<Commitment>,
     /// Commitment to the input that was opened.
     pub input: Option<Commitment>,
+    /// Commitment to the digest that names the program's image, where it is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image: Option<Commitment>,
     /// Commitment to the output that was sealed.
     pub output: Option<Commitment>,
     /// Commitment to the logs that were sealed.
@@ -172,6 +210,9 @@ pub struct Finished {
     pub compile_ms: u64,
     /// Peak of the program's linear memory, in bytes.
     pub memory_bytes: u64,
+    /// What became of a compiled program that is kept, or to be kept.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub module: Option<ModuleEnd>,
 }
 
 /// What the launcher gave an engine, as it read back from the kernel.
@@ -190,8 +231,8 @@ pub struct Given {
     pub swap: Swap,
 }
 
-/// How an engine's processes ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// How an engine's processes, and its container's, ended.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Exit {
     /// Exit code, if it ended by itself.
@@ -200,12 +241,15 @@ pub struct Exit {
     pub signal: Option<i32>,
     /// Whether the deadline ended it.
     pub deadline: bool,
-    /// Whether the kernel's out-of-memory killer struck in its cgroup.
+    /// Whether the kernel's out-of-memory killer struck in its cgroup, or the container's.
     pub out_of_memory: bool,
     /// User and system CPU time, in milliseconds.
     pub cpu_ms: u64,
-    /// Peak memory of the whole engine, in bytes.
+    /// Peak memory of the whole engine and its container, in bytes.
     pub memory_bytes: u64,
+    /// What held its container, as the helper read back; absent where none was started.
+    #[serde(default)]
+    pub container: Option<RunReport>,
 }
 
 #[cfg(test)]
@@ -227,11 +271,13 @@ mod tests {
             exit: Some(i32::MIN),
             program: commitment,
             input: commitment,
+            image: commitment,
             output: commitment,
             logs: commitment,
             wall_ms: (1 << 53) - 1,
             compile_ms: (1 << 53) - 1,
             memory_bytes: (1 << 53) - 1,
+            module: Some(ModuleEnd::Foreign),
         };
         for said in [
             event(LOCKED).unwrap(),

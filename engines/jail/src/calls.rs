@@ -1,6 +1,6 @@
 //! The system calls of an engine, each with its reason.
 //!
-//! Three lists: what every locked process may do, what only the running engine may do, and what
+//! What every locked process may do, what each kind of process may do beyond that, and what
 //! libraries ask for without needing it (answered with EPERM). Everything else ends the process.
 
 use libc::c_long;
@@ -49,6 +49,8 @@ const fn when(number: c_long, when: When, why: &'static str) -> Call {
     Call { number, why, when }
 }
 
+/// The container engine's descriptor of the socket to the helper.
+const RUNNER: u64 = 8;
 const EXEC: u64 = libc::PROT_EXEC as u64;
 /// No new executable memory.
 const NOT_EXECUTABLE: When = When::Bits { argument: 2, mask: EXEC, value: 0 };
@@ -149,6 +151,68 @@ pub const RUN: &[Call] = &[
     call(libc::SYS_clock_nanosleep, "the thread that ends a guest at its time limit"),
 ];
 
+/// The container engine: reads a sealed input into files, listens to a container, seals what it left. It runs
+/// nothing itself, so that nothing becomes executable.
+pub const CONTAINER: &[Call] = &[
+    when(libc::SYS_mmap, NOT_EXECUTABLE, "memory of the engine"),
+    when(libc::SYS_mprotect, NOT_EXECUTABLE, "the allocator's heaps"),
+    call(libc::SYS_openat, "files of input and output; Landlock holds them to these two folders"),
+    call(libc::SYS_lseek, "stdin and stdout are read again from their start"),
+    call(libc::SYS_fstat, "kind and size of files"),
+    call(libc::SYS_newfstatat, "kind and size of files"),
+    call(libc::SYS_statx, "kind and size of files"),
+    call(libc::SYS_getdents64, "the output folder is listed"),
+    call(libc::SYS_mkdirat, "folders of the input"),
+    #[cfg(target_arch = "x86_64")]
+    call(libc::SYS_mkdir, "folders of the input: the standard library's older form"),
+    call(libc::SYS_fchmodat, "outputs that the program made unreadable are read all the same"),
+    when(
+        libc::SYS_fcntl,
+        When::OneOf {
+            argument: 1,
+            values: &[libc::F_GETFD as u64, libc::F_GETFL as u64, libc::F_DUPFD_CLOEXEC as u64],
+        },
+        "copies of descriptors",
+    ),
+    when(
+        libc::SYS_sendmsg,
+        When::OneOf { argument: 0, values: &[RUNNER] },
+        "the request to the helper, with the container's three streams",
+    ),
+    #[cfg(target_arch = "x86_64")]
+    call(libc::SYS_poll, "the unpacking process, then the container's streams and the helper are waited for"),
+    call(libc::SYS_ppoll, "the same, on processors without poll"),
+    call(libc::SYS_wait4, "how the unpacking process ended"),
+];
+
+/// The process that unpacks an image: files and links below two folders.
+pub const UNPACK: &[Call] = &[
+    when(libc::SYS_mmap, NOT_EXECUTABLE, "memory for unpacking"),
+    when(libc::SYS_mprotect, NOT_EXECUTABLE, "the allocator's heaps"),
+    call(libc::SYS_openat, "files of the image; Landlock holds them to its folders"),
+    call(libc::SYS_openat2, "folders of the image, resolved inside its root by the kernel"),
+    call(libc::SYS_fstat, "which folder this is"),
+    call(libc::SYS_newfstatat, "what stands at a name already"),
+    call(libc::SYS_statx, "the same, as the standard library asks"),
+    call(libc::SYS_lseek, "how much of a file there is to read"),
+    call(libc::SYS_fstatfs, "how much the scratch holds"),
+    call(libc::SYS_getdents64, "what whiteouts hide is listed"),
+    call(libc::SYS_mkdirat, "folders of the image"),
+    call(libc::SYS_symlinkat, "symbolic links of the image; never followed but inside its root"),
+    call(libc::SYS_linkat, "hard links of the image"),
+    call(libc::SYS_unlinkat, "what a layer hides or replaces"),
+    call(libc::SYS_fchmod, "modes of the image's files, without the bits that make somebody else of who runs them"),
+    call(libc::SYS_utimensat, "file times of the image"),
+    when(
+        libc::SYS_fcntl,
+        When::OneOf {
+            argument: 1,
+            values: &[libc::F_GETFD as u64, libc::F_GETFL as u64, libc::F_DUPFD_CLOEXEC as u64],
+        },
+        "copies of descriptors",
+    ),
+];
+
 /// What is asked for without need; EPERM is answer enough.
 pub const HARMLESS: &[Call] = &[
     call(libc::SYS_sched_getaffinity, "libraries count processors"),
@@ -156,6 +220,10 @@ pub const HARMLESS: &[Call] = &[
     call(libc::SYS_ioctl, "the standard library asks whether a file is a terminal"),
     call(libc::SYS_uname, "libraries look for features by kernel version"),
     call(libc::SYS_sysinfo, "libraries look for the size of memory"),
+];
+
+/// As [`HARMLESS`], for the running engine and the compile process.
+pub const HARMLESS_FILES: &[Call] = &[
     call(libc::SYS_fchmod, "the guest's file modes stay as they are"),
     call(libc::SYS_fchmodat, "the guest's file modes stay as they are"),
     call(libc::SYS_symlinkat, "the guest makes no links that point elsewhere"),

@@ -14,6 +14,15 @@ pub struct FilesClosed {
     pub(crate) landlock_abi: u32,
 }
 
+/// Whether links may be made that point anywhere.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Links {
+    /// None.
+    None,
+    /// Symbolic ones, for others to follow elsewhere.
+    Symbolic,
+}
+
 /// Leaves files below `scratch` only (none without one), no TCP, no signals or abstract sockets to the
 /// outside; for this thread and all it starts. Where the kernel has no Landlock the report says 0: the
 /// plan asks for a mount namespace then.
@@ -21,6 +30,14 @@ pub struct FilesClosed {
 /// # Errors
 /// If the kernel has Landlock and any part of this is not in force.
 pub fn close_files(scratch: Option<&Path>) -> Result<FilesClosed, JailError> {
+    close_files_but(scratch.as_slice(), Links::None)
+}
+
+/// As [`close_files`], with several folders.
+///
+/// # Errors
+/// As there.
+pub fn close_files_but(folders: &[&Path], links: Links) -> Result<FilesClosed, JailError> {
     // SAFETY: takes numbers only. Seccomp needs it too, so it is set where Landlock is absent.
     if unsafe { libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) } != 0 {
         return Err(JailError::NotInForce("no-new-privileges"));
@@ -37,8 +54,8 @@ pub fn close_files(scratch: Option<&Path>) -> Result<FilesClosed, JailError> {
         ruleset = ruleset.scope(Scope::from_all(abi))?;
     }
     let mut created = ruleset.create()?;
-    if let Some(scratch) = scratch {
-        created = created.add_rule(PathBeneath::new(PathFd::new(scratch)?, scratch_rights(abi)))?;
+    for folder in folders {
+        created = created.add_rule(PathBeneath::new(PathFd::new(folder)?, rights(abi, links)))?;
     }
     let status = created.restrict_self()?;
     if status.ruleset != RulesetStatus::FullyEnforced || !status.no_new_privs {
@@ -47,16 +64,31 @@ pub fn close_files(scratch: Option<&Path>) -> Result<FilesClosed, JailError> {
     Ok(FilesClosed { landlock_abi: landlock_abi.min(abi as u32) })
 }
 
-/// Plain files and folders; nothing to run, no devices, sockets, pipes or links that point elsewhere.
-fn scratch_rights(abi: ABI) -> BitFlags<AccessFs> {
+/// Leaves this half of the lock open, and says so: for what shows that the other half alone does not hold everything.
+///
+/// # Errors
+/// If the kernel refuses no-new-privileges, without which the other half does not close.
+pub fn insecure_leave_files_open() -> Result<FilesClosed, JailError> {
+    // SAFETY: takes numbers only.
+    if unsafe { libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) } != 0 {
+        return Err(JailError::NotInForce("no-new-privileges"));
+    }
+    Ok(FilesClosed { landlock_abi: 0 })
+}
+
+/// Plain files and folders; nothing to run, no devices, sockets or pipes.
+fn rights(abi: ABI, links: Links) -> BitFlags<AccessFs> {
     let special = AccessFs::Execute
         | AccessFs::MakeChar
         | AccessFs::MakeBlock
         | AccessFs::MakeSock
         | AccessFs::MakeFifo
-        | AccessFs::MakeSym
         | AccessFs::IoctlDev;
-    AccessFs::from_all(abi) & !special
+    let plain = AccessFs::from_all(abi) & !special;
+    match links {
+        Links::None => plain & !AccessFs::MakeSym,
+        Links::Symbolic => plain,
+    }
 }
 
 /// The newest version that this code was written for and the kernel has.

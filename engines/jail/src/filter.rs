@@ -1,7 +1,7 @@
 //! System calls: seccomp.
 #![expect(unsafe_code, reason = "reads back from the kernel what is in force")]
 
-use crate::calls::{COMPILE, Call, HARMLESS, HARMLESS_COMPILE, RUN, SHARED, When};
+use crate::calls::{COMPILE, CONTAINER, Call, HARMLESS, HARMLESS_COMPILE, HARMLESS_FILES, RUN, SHARED, UNPACK, When};
 use crate::error::JailError;
 use crate::files::{FilesClosed, close_files};
 use seccompiler::{
@@ -18,6 +18,10 @@ pub enum Profile {
     Compile,
     /// Runs a stranger's program: files of the scratch, executable memory.
     Run,
+    /// Has a stranger's program run by others: files of its input and output, nothing executable.
+    Container,
+    /// Unpacks a stranger's image: files and links below its folders, nothing executable.
+    Unpack,
 }
 
 /// What is in force, as the kernel says.
@@ -43,14 +47,13 @@ impl FilesClosed {
     /// # Errors
     /// If the filter does not load, or the kernel does not say that it is in force.
     pub fn close_calls(self, profile: Profile) -> Result<LockReport, JailError> {
-        let harmless: Vec<&Call> = match profile {
-            Profile::Compile => HARMLESS.iter().chain(HARMLESS_COMPILE).collect(),
-            Profile::Run => HARMLESS.iter().collect(),
+        let (own, more): (&[Call], &[&[Call]]) = match profile {
+            Profile::Compile => (COMPILE, &[HARMLESS_FILES, HARMLESS_COMPILE]),
+            Profile::Run => (RUN, &[HARMLESS_FILES]),
+            Profile::Container => (CONTAINER, &[]),
+            Profile::Unpack => (UNPACK, &[]),
         };
-        let own: &[Call] = match profile {
-            Profile::Compile => COMPILE,
-            Profile::Run => RUN,
-        };
+        let harmless: Vec<&Call> = HARMLESS.iter().chain(more.iter().copied().flatten()).collect();
         // Of two filters the sterner one wins, so the first lets everything else pass to the second.
         let deny = program(&harmless, SeccompAction::Allow, SeccompAction::Errno(libc::EPERM.unsigned_abs()))?;
         let known: Vec<&Call> = SHARED.iter().chain(own).chain(harmless).collect();

@@ -12,5 +12,5 @@ mod files;
 mod filter;
 
 pub use error::JailError;
-pub use files::{FilesClosed, close_files};
+pub use files::{FilesClosed, Links, close_files, close_files_but, insecure_leave_files_open};
 pub use filter::{LockReport, Profile, lock};

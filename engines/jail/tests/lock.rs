@@ -2,8 +2,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
 #![allow(unsafe_code, reason = "forks, and makes system calls that must fail")]
 
-use decores_jail::calls::{COMPILE, HARMLESS, RUN, SHARED};
-use decores_jail::{Profile, lock};
+use decores_jail::calls::{COMPILE, CONTAINER, HARMLESS, HARMLESS_FILES, RUN, SHARED, UNPACK};
+use decores_jail::{Links, Profile, close_files_but, lock};
 use std::collections::BTreeSet;
 use std::fs;
 use std::io;
@@ -116,7 +116,7 @@ fn sockets_programs_tracing_mounts_and_forks_end_the_process() {
         ("memfd_create", libc::SYS_memfd_create, [0, 0, 0, 0]),
         ("x32", libc::SYS_read | 0x4000_0000, [0, 0, 0, 0]),
     ] {
-        for profile in [Profile::Run, Profile::Compile] {
+        for profile in [Profile::Run, Profile::Compile, Profile::Container, Profile::Unpack] {
             assert_eq!(
                 locked(profile, None, || call(number, arguments)),
                 End::Signal(libc::SIGSYS),
@@ -140,8 +140,44 @@ fn the_compile_process_opens_nothing_and_makes_nothing_executable() {
 }
 
 #[test]
+fn the_unpacking_process_makes_links_below_its_folders_only() {
+    let (scratch, outside) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let (root, blobs) = (scratch.path().join("rootfs"), scratch.path().join("blobs"));
+    fs::create_dir(&root).unwrap();
+    fs::create_dir(&blobs).unwrap();
+    let link = |at: &Path| {
+        let at = std::ffi::CString::new(at.join("link").to_str().unwrap()).unwrap();
+        let (to, at) = (c"/etc/passwd".as_ptr() as libc::c_long, at.as_ptr() as libc::c_long);
+        call(libc::SYS_symlinkat, [to, libc::AT_FDCWD.into(), at, 0])
+    };
+    let unpacking = |act: &dyn Fn() -> io::Result<()>| {
+        // SAFETY: as in `locked`.
+        let pid = unsafe { libc::fork() };
+        if pid == 0 {
+            let locked =
+                close_files_but(&[&root, &blobs], Links::Symbolic).and_then(|c| c.close_calls(Profile::Unpack));
+            let code =
+                if locked.is_err() { 200 } else { act().map_or_else(|e| e.raw_os_error().unwrap_or(201), |()| 0) };
+            // SAFETY: always sound.
+            unsafe { libc::_exit(code) };
+        }
+        let mut status = 0;
+        // SAFETY: `status` is a valid place for the result.
+        assert_eq!(unsafe { libc::waitpid(pid, &raw mut status, 0) }, pid);
+        if libc::WIFEXITED(status) { End::Code(libc::WEXITSTATUS(status)) } else { End::Signal(libc::WTERMSIG(status)) }
+    };
+    assert_eq!(unpacking(&|| link(&root)), End::Code(0));
+    assert_eq!(unpacking(&|| fs::write(blobs.join("0"), b"x")), End::Code(0));
+    for beyond in [scratch.path(), outside.path()] {
+        assert_eq!(unpacking(&|| link(beyond)), End::Code(libc::EACCES));
+        assert_eq!(unpacking(&|| fs::write(beyond.join("x"), b"x")), End::Code(libc::EACCES));
+    }
+    assert_eq!(unpacking(&|| fs::read(root.join("link")).map(drop)), End::Code(libc::EACCES));
+}
+
+#[test]
 fn harmless_questions_are_answered_with_eperm() {
-    for harmless in HARMLESS {
+    for harmless in HARMLESS.iter().chain(HARMLESS_FILES) {
         let end = locked(Profile::Run, None, || call(harmless.number, [0; 4]));
         assert_eq!(end, End::Code(libc::EPERM), "{}", harmless.why);
     }
@@ -171,10 +207,12 @@ fn threads_made_before_are_held_too() {
 
 #[test]
 fn no_call_stands_on_two_lists_and_each_has_a_reason() {
-    let mut seen = BTreeSet::new();
-    for call in SHARED.iter().chain(RUN).chain(HARMLESS) {
-        assert!(seen.insert(call.number), "{} stands twice", call.number);
-        assert!(!call.why.is_empty());
+    for (own, more) in [(RUN, HARMLESS_FILES), (CONTAINER, &[]), (UNPACK, &[])] {
+        let mut seen = BTreeSet::new();
+        for call in SHARED.iter().chain(own).chain(HARMLESS).chain(more) {
+            assert!(seen.insert(call.number), "{} stands twice", call.number);
+            assert!(!call.why.is_empty());
+        }
     }
     assert!(COMPILE.len() < 5, "the compile process needs next to nothing");
 }

@@ -1,11 +1,13 @@
 //! The bare rival of a job: the same module under the same configuration, in one process, without
 //! sealing, sandbox or receipt. `bench_bare MODULE < stdin > stdout`; times as JSON on standard error.
+//! `bench_bare MODULE RUNS` loads, instantiates and runs it so often, compiled once; the median as JSON.
 #![allow(unsafe_code, clippy::disallowed_methods, reason = "a benchmark: loads what it just compiled, measures time")]
 
 use decores_engine_wasm::limits;
 use std::error::Error;
 use std::time::Instant;
-use wasmtime::{Linker, Module, Store};
+use tokio::runtime::Runtime;
+use wasmtime::{Engine, Linker, Module, Store};
 use wasmtime_wasi::p1::{self, WasiP1Ctx};
 use wasmtime_wasi::{I32Exit, WasiCtxBuilder};
 
@@ -20,6 +22,12 @@ fn main() -> Result<(), Box<dyn Error>> {
     let code = engine.precompile_module(&program)?;
     let compile = ms(start);
 
+    if let Some(runs) = std::env::args().nth(2) {
+        let mut all = (0..runs.parse()?).map(|_| warm(&engine, &runtime, &code)).collect::<Result<Vec<f64>, _>>()?;
+        all.sort_by(f64::total_cmp);
+        println!("{{\"warmMs\":{:.4}}}", all.get(all.len() / 2).ok_or("no runs")?);
+        return Ok(());
+    }
     let start = Instant::now();
     // SAFETY: made by this process just above.
     let module = unsafe { Module::deserialize(&engine, &code)? };
@@ -42,4 +50,20 @@ fn main() -> Result<(), Box<dyn Error>> {
     };
     eprintln!("{{\"compileMs\":{compile:.3},\"exit\":{exit},\"instantiateMs\":{instantiate:.3},\"runMs\":{run:.3}}}");
     Ok(())
+}
+
+/// Milliseconds of loading, instantiating and running it, on no input.
+fn warm(engine: &Engine, runtime: &Runtime, code: &[u8]) -> Result<f64, Box<dyn Error>> {
+    let start = Instant::now();
+    // SAFETY: made by this process.
+    let module = unsafe { Module::deserialize(engine, code)? };
+    let mut linker: Linker<WasiP1Ctx> = Linker::new(engine);
+    p1::add_to_linker_async(&mut linker, |ctx| ctx)?;
+    let wasi = WasiCtxBuilder::new().arg("program").allow_blocking_current_thread(true).build_p1();
+    let mut store = Store::new(engine, wasi);
+    store.set_epoch_deadline(1);
+    let instance = runtime.block_on(linker.instantiate_async(&mut store, &module))?;
+    let command = instance.get_typed_func::<(), ()>(&mut store, "_start")?;
+    runtime.block_on(command.call_async(&mut store, ()))?;
+    Ok(start.elapsed().as_secs_f64() * 1000.0)
 }

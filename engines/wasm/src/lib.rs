@@ -4,6 +4,7 @@
 //! main: no core dumps → fork the compile process → lock (Landlock, seccomp) → locked memory
 //!   read the job and the offer key's seed → open the head → wipe the seed
 //!   program key ──▶ compile process (locked: opens nothing, runs nothing) ──▶ compiled code
+//!     or: the code that an earlier job of the consumer's kept, where it is this program's
 //!   open the input into memory and scratch → wipe the keys → run the guest under its limits
 //!   seal output and logs to the consumer's key → remove the scratch → say how it ended
 //! ```
@@ -13,13 +14,9 @@
 //! process, and the node says `engine-lost`.
 
 mod compile;
-mod descriptors;
-mod error;
-mod events;
-mod input;
 mod job;
+mod kept;
 pub mod limits;
-mod output;
 mod run;
 mod scratch;
 mod sleep;

@@ -1,6 +1,7 @@
 //! What holds the guest: one configuration for compiling and running, a meter for memory, a clock.
 
-use crate::error::{EngineError, doing};
+use decores_attempt::{EngineError, doing};
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
@@ -34,7 +35,14 @@ pub fn config() -> Config {
 /// # Errors
 /// If this processor is not supported.
 pub fn engine() -> Result<Engine, EngineError> {
-    Engine::new(&config()).map_err(|e| EngineError::Wasm(e.to_string()))
+    Engine::new(&config()).map_err(|e| EngineError::Runtime(e.to_string()))
+}
+
+/// What code must have been compiled under to be loaded by this engine: version, processor and configuration.
+pub(crate) fn fingerprint(engine: &Engine) -> String {
+    let mut hasher = DefaultHasher::new();
+    engine.precompile_compatibility_hash().hash(&mut hasher);
+    format!("{:016x}", hasher.finish())
 }
 
 /// Starts the thread that interrupts the guest. After this file access is closed, before the system
@@ -62,18 +70,6 @@ pub(crate) fn start_ticker(engine: &Engine) -> Result<(), EngineError> {
 #[expect(clippy::disallowed_methods, reason = "the engine is a process of its own; its tick is no decision")]
 fn pause() {
     thread::sleep(Duration::from_millis(TICK_MS));
-}
-
-/// A moment to measure from; the engine has no clock of the node's.
-#[expect(clippy::disallowed_methods, reason = "durations of the engine's own work, for its report")]
-pub(crate) fn now() -> std::time::Instant {
-    std::time::Instant::now()
-}
-
-/// Milliseconds since `start`.
-#[expect(clippy::disallowed_methods, reason = "durations of the engine's own work, for its report")]
-pub(crate) fn since(start: std::time::Instant) -> u64 {
-    u64::try_from(start.elapsed().as_millis()).unwrap_or(u64::MAX)
 }
 
 /// Counts the guest's memory and denies what is beyond its limit.

@@ -1,12 +1,11 @@
 //! Running the guest.
 #![expect(unsafe_code, reason = "loads code that the compile process made")]
 
-use crate::error::{EngineError, Stop, doing};
-use crate::input::{IN, OUT};
-use crate::limits::{self, Meter};
+use crate::limits::Meter;
 use crate::scratch::{self, Stopped, Usage};
 use crate::sleep;
 use crate::streams::{Capture, Stdin};
+use decores_attempt::{EngineError, IN, OUT, Stop, doing, now, since};
 use decores_types::bundle::InputManifest;
 use decores_types::{Limits, Reason};
 use std::path::Path;
@@ -74,7 +73,8 @@ impl Guest<'_> {
     /// Runs it to its end or to a limit.
     pub(crate) fn run(mut self, module: &Module) -> Result<Ran, Stop> {
         let mut linker: Linker<State> = Linker::new(self.engine);
-        p1::add_to_linker_async(&mut linker, |state| &mut state.wasi).map_err(|e| EngineError::Wasm(e.to_string()))?;
+        p1::add_to_linker_async(&mut linker, |state| &mut state.wasi)
+            .map_err(|e| EngineError::Runtime(e.to_string()))?;
         let usage = self.usage.take();
         let state = State { wasi: self.wasi()?, meter: Meter::new(self.limits.memory_bytes), usage };
         let mut store = Store::new(self.engine, state);
@@ -92,7 +92,7 @@ impl Guest<'_> {
             return Err(stop);
         }
         check_command(module, &linker, &mut store)?;
-        let start = limits::now();
+        let start = now();
         let wall = Duration::from_millis(self.limits.wall_ms);
         let called = self.runtime.block_on(async {
             tokio::time::timeout(wall, async {
@@ -102,7 +102,7 @@ impl Guest<'_> {
             })
             .await
         });
-        let wall_ms = limits::since(start);
+        let wall_ms = since(start);
         let stop = stop_of(&mut store);
         let meter = &store.data().meter;
         let end = match (stop, called) {
@@ -126,7 +126,7 @@ impl Guest<'_> {
             builder.env(name, value);
         }
         if let Some(scratch) = self.scratch {
-            let wasm = |e: wasmtime::Error| EngineError::Wasm(e.to_string());
+            let wasm = |e: wasmtime::Error| EngineError::Runtime(e.to_string());
             builder.preopened_dir(scratch.join(IN), "/in", FsPerms::ReadOnly).map_err(wasm)?;
             builder.preopened_dir(scratch.join(OUT), "/out", FsPerms::ReadWrite).map_err(wasm)?;
         }

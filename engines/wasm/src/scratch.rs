@@ -4,9 +4,8 @@
 //! limit up, the scratch is surveyed: what it really takes replaces them. So the limit is never passed, and a guest
 //! far from it pays one addition a call.
 
-use crate::descriptors;
-use crate::error::EngineError;
 use crate::run::{State, parts};
+use decores_attempt::{EngineError, unnamed_bytes};
 use decores_sandbox::plan::encrypted_bytes;
 use std::fs;
 use std::io;
@@ -78,7 +77,7 @@ impl Usage {
 
 /// Bytes that the scratch takes on disk now; what is open and has no name any more included.
 fn survey(scratch: &Path) -> io::Result<u64> {
-    let mut bytes = descriptors::unnamed_bytes(scratch.metadata()?.dev());
+    let mut bytes = unnamed_bytes(scratch.metadata()?.dev());
     let mut folders = vec![scratch.to_owned()];
     while let Some(folder) = folders.pop() {
         for entry in fs::read_dir(folder)? {
@@ -132,7 +131,7 @@ pub(crate) fn charge_calls(linker: &mut Linker<State>) -> Result<(), EngineError
         Ok(())
     })();
     linker.allow_shadowing(false);
-    charged.map_err(|e: wasmtime::Error| EngineError::Wasm(e.to_string()))
+    charged.map_err(|e: wasmtime::Error| EngineError::Runtime(e.to_string()))
 }
 
 /// Bytes in a list of buffers; 0 where the list is not in memory, which the library refuses.

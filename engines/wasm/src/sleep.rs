@@ -3,8 +3,8 @@
 //! The library sleeps on the thread itself when a guest waits for nothing but a time span, so that no
 //! time limit could end it. Here that one case waits in the runtime; all others go to the library.
 
-use crate::error::EngineError;
 use crate::run::{State, parts};
+use decores_attempt::EngineError;
 use std::time::Duration;
 use wasmtime::{Caller, Extern, Linker, Memory};
 use wasmtime_wasi::p1::wasi_snapshot_preview1 as library;
@@ -23,7 +23,7 @@ pub(crate) fn replace(linker: &mut Linker<State>) -> Result<(), EngineError> {
     linker.allow_shadowing(true);
     linker
         .func_wrap_async(MODULE, NAME, move |caller, arguments| Box::new(poll(caller, arguments)))
-        .map_err(|e| EngineError::Wasm(e.to_string()))?;
+        .map_err(|e| EngineError::Runtime(e.to_string()))?;
     linker.allow_shadowing(false);
     Ok(())
 }

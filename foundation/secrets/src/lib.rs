@@ -16,7 +16,7 @@ mod secret;
 
 pub use arena::{ARENA_BYTES, Arena, MAX_SECRET, SecretError};
 pub use mapping::ArenaKind;
-pub use process::{forbid_core_dumps, raise_open_files};
+pub use process::{forbid_core_dumps, raise_open_files, return_heap, share_heap};
 pub use secret::Secret;
 /// A buffer on the heap that is zeroed when dropped, for what is too large or too short-lived for the arena.
 pub use zeroize::Zeroizing;

@@ -34,3 +34,22 @@ pub fn raise_open_files() -> io::Result<()> {
     }
     Ok(())
 }
+
+/// Has the heap's memory shared between threads: each may otherwise keep what it once needed for itself. Where the C
+/// library knows no such setting, nothing is changed.
+pub fn share_heap() {
+    #[cfg(target_env = "gnu")]
+    // SAFETY: takes integers only, and is called before there is a second thread.
+    unsafe {
+        libc::mallopt(libc::M_ARENA_MAX, 2);
+    }
+}
+
+/// Gives memory of the heap that nothing uses back to the machine.
+pub fn return_heap() {
+    #[cfg(target_env = "gnu")]
+    // SAFETY: takes an integer only; the C library takes its own locks.
+    unsafe {
+        libc::malloc_trim(0);
+    }
+}

@@ -5,7 +5,7 @@
 
 use std::error::Error;
 use std::fmt::Write as _;
-use std::io::{IsTerminal as _, Write as _};
+use std::io::Write as _;
 use tracing_subscriber::EnvFilter;
 
 /// Environment variable that filters the log.
@@ -45,7 +45,7 @@ pub fn init(default: &str, format: Format) {
         tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).log_internal_errors(false);
     // Fails only where a subscriber is set already, which then stays.
     let _ = match format {
-        Format::Human => builder.with_ansi(std::io::stderr().is_terminal()).try_init(),
+        Format::Human => builder.try_init(),
         Format::Json => builder.json().flatten_event(true).try_init(),
     };
 }

@@ -32,6 +32,9 @@ pub struct JobSpec {
     pub output_key: OutputKey,
     /// Seconds a compiled program may be kept; 0 keeps nothing.
     pub cache_seconds: u32,
+    /// What the kept program is known by: a commitment under a key that the consumer keeps; present where it may be kept.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub cache_id: Option<Commitment>,
 }
 
 impl JobSpec {

@@ -3,6 +3,7 @@
 use crate::failure::{Exit, Failure};
 use clap::Args;
 use decores_audit::Trust;
+use decores_client::image::RegistryAccess;
 use decores_client::{ApiKey, Client, Home, NodeUrl};
 use decores_system::{SystemClock, SystemRandom};
 use std::path::PathBuf;
@@ -14,6 +15,10 @@ pub(crate) const URL_ENV: &str = "DECORES_URL";
 pub(crate) const API_KEY_ENV: &str = "DECORES_API_KEY";
 /// Environment variable with our home.
 pub(crate) const HOME_ENV: &str = "DECORES_HOME";
+/// Environment variable with the folder of Docker's `config.json`.
+const DOCKER_ENV: &str = "DOCKER_CONFIG";
+/// Environment variable with the certificates of authorities that registries are known by.
+const AUTHORITIES_ENV: &str = "SSL_CERT_FILE";
 /// Environment variable with the node's configuration file.
 pub(crate) const CONFIG_ENV: &str = "DECORES_CONFIG";
 
@@ -35,13 +40,14 @@ pub(crate) struct Context {
     pub(crate) json: bool,
     pub(crate) url: Option<NodeUrl>,
     pub(crate) api_key: Option<ApiKey>,
+    pub(crate) registries: RegistryAccess,
 }
 
 impl Context {
     pub(crate) fn resolve(globals: &Globals) -> Result<Self, Failure> {
         let url = environment(URL_ENV)?.map(|text| NodeUrl::parse(&text)).transpose()?;
         let api_key = environment(API_KEY_ENV)?.map(|text| ApiKey::parse(&text)).transpose()?;
-        Ok(Self { home: Home::new(home(globals)?), json: globals.json, url, api_key })
+        Ok(Self { home: Home::new(home(globals)?), json: globals.json, url, api_key, registries: registries() })
     }
 
     /// A verified way to the node we are logged in to.
@@ -71,6 +77,16 @@ fn home(globals: &Globals) -> Result<PathBuf, Failure> {
         Some(home) if !home.is_empty() => Ok(PathBuf::from(home).join(".local/share/decores")),
         _ => Err(Failure::usage("there is no home folder: HOME is not set")
             .hint(format!("set {HOME_ENV}, or give --home DIR"))),
+    }
+}
+
+fn registries() -> RegistryAccess {
+    let set = |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    let folder = set(DOCKER_ENV).or_else(|| Some(set("HOME")?.join(".docker")));
+    RegistryAccess {
+        config: folder.map(|folder| folder.join("config.json")),
+        authorities: set(AUTHORITIES_ENV),
+        insecure: Vec::new(),
     }
 }
 

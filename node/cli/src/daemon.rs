@@ -11,6 +11,8 @@ use std::process::Command;
 
 /// The node's program, which lies beside ours.
 const PROGRAM: &str = "decoresd";
+/// The program that makes the escape table.
+const ESCAPE: &str = "decores-escape";
 
 #[derive(Debug, Args)]
 pub(crate) struct Up {
@@ -76,14 +78,22 @@ fn no_json(command: &str, context: &Context) -> Result<(), Failure> {
 
 /// Becomes the node's program; returns only if that fails.
 pub(crate) fn exec(args: Vec<OsString>) -> Result<Exit, Failure> {
+    exec_beside(PROGRAM, "decores-daemon", args)
+}
+
+/// Becomes the program that makes the escape table; returns only if that fails.
+pub(crate) fn exec_escape(args: Vec<OsString>) -> Result<Exit, Failure> {
+    exec_beside(ESCAPE, "decores-escape", args)
+}
+
+fn exec_beside(name: &str, package: &str, args: Vec<OsString>) -> Result<Exit, Failure> {
     let own = std::env::current_exe().map_err(|e| Failure::new(Exit::Failed, e))?;
-    let program = own.parent().unwrap_or(Path::new("/")).join(PROGRAM);
+    let program = own.parent().unwrap_or(Path::new("/")).join(name);
     let error = Command::new(&program).args(args).exec();
     if error.kind() == std::io::ErrorKind::NotFound {
-        let text = format!("the node's program is missing: {}", program.display());
-        return Err(
-            Failure::usage(text).hint("build it: cargo build -p decores-daemon; or install it beside `decores`")
-        );
+        let text = format!("the program is missing: {}", program.display());
+        let hint = format!("build it: cargo build -p {package}; or install it beside `decores`");
+        return Err(Failure::usage(text).hint(hint));
     }
     Err(Failure::file("run", &program, error))
 }

@@ -1,11 +1,12 @@
 //! `doctor`: the node's own program looks at the machine; a node that runs is asked for its unfinished wipes.
 
 use crate::context::{CONFIG_ENV, Context, block_on};
-use crate::daemon::{common, exec, folder};
+use crate::daemon::{common, exec, exec_escape, folder};
 use crate::failure::{Exit, Failure};
 use crate::output;
 use clap::Args;
 use decores_api::admin::{Leftover, Mended};
+use std::ffi::OsString;
 use std::fs::File;
 use std::io::Read as _;
 use std::path::PathBuf;
@@ -23,6 +24,18 @@ pub(crate) struct Doctor {
     /// Have the node that you are logged in to try its unfinished wipes again
     #[arg(long, conflicts_with = "config")]
     mend: bool,
+    /// Try to get out of the jails that jobs run in, and print what stopped it; needs no node
+    #[arg(long, conflicts_with = "mend")]
+    escape: bool,
+    /// With --escape: the jail of one engine only, `wasm` or `container`
+    #[arg(long, requires = "escape", value_name = "ENGINE")]
+    engine: Option<String>,
+    /// With --escape: leave a mechanism out, to see that the table notices
+    #[arg(long = "hole", requires = "escape", value_name = "NAME")]
+    holes: Vec<String>,
+    /// With --escape: run this probe only
+    #[arg(long = "probe", requires = "escape", value_name = "NAME")]
+    probes: Vec<String>,
 }
 
 impl Doctor {
@@ -30,10 +43,22 @@ impl Doctor {
         if self.mend {
             return mend(context);
         }
+        if self.escape {
+            return exec_escape(self.escape_arguments(context.json));
+        }
         let mut args = common("doctor", context, self.config);
         args.extend(context.json.then(|| "--json".into()));
         args.extend(unfinished(context).into_iter().flat_map(|n| ["--unfinished".into(), n.to_string().into()]));
         exec(args)
+    }
+
+    fn escape_arguments(self, json: bool) -> Vec<OsString> {
+        let named = |flag: &'static str, value: String| [flag.into(), value.into()];
+        let mut args: Vec<OsString> = json.then(|| "--json".into()).into_iter().collect();
+        args.extend(self.engine.into_iter().flat_map(|engine| named("--engine", engine)));
+        args.extend(self.holes.into_iter().flat_map(|hole| named("--hole", hole)));
+        args.extend(self.probes.into_iter().flat_map(|probe| named("--probe", probe)));
+        args
     }
 }
 

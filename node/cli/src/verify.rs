@@ -24,7 +24,7 @@ pub(crate) struct Verify {
     /// The output to compare: the standard output, or a folder from `job result --dir`
     #[arg(long, value_name = "PATH")]
     output: Option<PathBuf>,
-    /// A claim that must hold, or protection=LEVEL; may be repeated
+    /// A claim that must hold, protection=LEVEL or image=DIGEST; may be repeated
     #[arg(long, value_name = "CLAIM")]
     require: Vec<Require>,
 }

@@ -7,7 +7,7 @@ use decores_api::jobs::Job;
 use decores_api::node::Status;
 use decores_api::offers::{PlanRequest, PlanResponse};
 use decores_api::{Page, paths};
-use decores_types::{AlertId, ApiKeyId, Clock, JobId, JobSpec, Random};
+use decores_types::{AlertId, ApiKeyId, Clock, Digest, JobId, JobSpec, Random};
 use reqwest::Method;
 use std::sync::Arc;
 use std::time::Duration;
@@ -45,7 +45,14 @@ impl Client {
 
     /// A new job for this node, not submitted yet.
     pub fn draft(&self, input: &Prepared, terms: &Terms) -> Result<JobRecord, ClientError> {
-        JobRecord::new(self.login.identity, input, terms, self.random.as_ref())
+        let mut record = JobRecord::new(self.login.identity, input, terms, self.random.as_ref())?;
+        if terms.cache_seconds != 0 {
+            let key = self.home.program_key(self.random.as_ref())?;
+            // Another node knows the same program by another name.
+            let named = [self.login.identity.as_bytes().as_slice(), record.program.0.as_bytes()].concat();
+            record.spec.cache_id = Some(key.commit("kept program", &Digest::of(&named)));
+        }
+        Ok(record)
     }
 
     /// What the node is doing.

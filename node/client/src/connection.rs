@@ -12,6 +12,9 @@ use std::time::Duration;
 
 /// Longest a connection may take to come up.
 const CONNECT: Duration = Duration::from_secs(10);
+/// How long a connection is kept for the next request: less than a node waits for one before it closes its end, which
+/// could meet a request on its way.
+const IDLE: Duration = Duration::from_secs(5);
 /// Longest the node may be silent, apart from a wait that we asked for.
 pub(crate) const SILENCE: Duration = Duration::from_secs(60);
 /// Largest JSON answer; a page of log entries of the largest size stays below.
@@ -80,6 +83,7 @@ impl Connection {
             .no_proxy()
             .redirect(redirect::Policy::none())
             .connect_timeout(CONNECT)
+            .pool_idle_timeout(IDLE)
             .user_agent(concat!("decores/", env!("CARGO_PKG_VERSION")))
             .build()
             .map_err(ClientError::Http)?;

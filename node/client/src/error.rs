@@ -128,6 +128,15 @@ pub enum ClientError {
     /// A file changed between hashing and sending.
     #[error("{0} changed while it was being sent")]
     Changed(String),
+    /// An image that is not taken.
+    #[error("failed to take the image {image}")]
+    Image {
+        /// Which.
+        image: String,
+        /// Why.
+        #[source]
+        source: crate::image::ImageError,
+    },
     /// Sealing or opening failed.
     #[error("failed to {doing}")]
     Sealing {
@@ -152,6 +161,7 @@ impl ClientError {
             Self::Unreachable { source, .. } if is_certificate(source) => ErrorKind::Refused,
             Self::Unreachable { .. } | Self::Timeout { .. } | Self::Overdue { .. } => ErrorKind::Unreachable,
             Self::Problem { problem, .. } => kind_of(problem.code),
+            Self::Image { source, .. } => source.kind(),
             Self::Refused { .. } | Self::Mismatch(_) | Self::Exposed(_) => ErrorKind::Refused,
             Self::Status { status } => kind_of_status(*status),
             Self::Tls(_)
@@ -175,6 +185,7 @@ impl ClientError {
                 "is the node running, and is this its address? `decores up` starts one here"
             }
             Self::Problem { problem, .. } => return problem.hint.clone().or_else(|| hint_of(problem.code)),
+            Self::Image { source, .. } => return source.hint().map(str::to_owned),
             Self::NoLogin(_) => "log in first: decores login URL",
             Self::Exposed(path) => return Some(format!("chmod 600 {}", path.display())),
             Self::Overdue { .. } => "ask the node's operator; `decores job cancel` gives it up",

@@ -7,6 +7,7 @@
 //! | `known-nodes.json` | which identity stood behind which URL |
 //! | `trust.json` | the trust file (docs/formats/receipt.md) |
 //! | `jobs/<job>.json` | what only we know of a job: see [`crate::JobRecord`] |
+//! | `program-key` | names our programs to nodes that keep them compiled, without telling what they are |
 //! | `checkpoint-<identity>` | the newest checkpoint of a node's log that we verified |
 //!
 //! All of them are 0600, and the folder 0700.
@@ -14,7 +15,7 @@
 use crate::connection::ApiKey;
 use crate::files::{self, PRIVATE};
 use crate::{ClientError, Connection, JobRecord, NodeUrl};
-use decores_types::{Base64, ConsumerId, JobId, KeyId, canonical};
+use decores_types::{Base64, CommitmentKey, ConsumerId, JobId, KeyId, Random, canonical};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -174,6 +175,19 @@ impl Home {
         let path = self.file(name);
         let bytes = canonical::to_vec(value).map_err(|e| damaged(&path, e))?;
         self.write_bytes(name, &bytes)
+    }
+
+    /// The key that kept programs are named by; drawn when it is first needed.
+    pub(crate) fn program_key(&self, random: &dyn Random) -> Result<CommitmentKey, ClientError> {
+        const NAME: &str = "program-key";
+        let path = self.file(NAME);
+        if let Some(bytes) = files::read_private(&path, 1024)? {
+            let bytes = <[u8; 32]>::try_from(bytes).map_err(|_| damaged(&path, "not 32 bytes".to_owned()))?;
+            return Ok(CommitmentKey::from_bytes(bytes));
+        }
+        let key = CommitmentKey::random(random);
+        self.write_bytes(NAME, key.expose())?;
+        Ok(key)
     }
 
     fn write_bytes(&self, name: &str, bytes: &[u8]) -> Result<(), ClientError> {

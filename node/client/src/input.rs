@@ -6,6 +6,7 @@
 
 use crate::ClientError;
 use crate::files::failed;
+use crate::image::Packed;
 use decores_types::Digest;
 use decores_types::bundle::{File as BundleFile, InputManifest, Item, MAX_FILES, Manifest, RelPath};
 use decores_types::digest::Hasher;
@@ -17,6 +18,8 @@ use std::sync::Arc;
 
 /// Largest program that is sent.
 pub const MAX_PROGRAM: u64 = 256 << 20;
+/// Largest image that is sent.
+pub const MAX_IMAGE: u64 = 8 << 30;
 const BUFFER: usize = 64 * 1024;
 
 /// Bytes that can be read more than once.
@@ -26,6 +29,14 @@ pub enum Source {
     Bytes(Arc<[u8]>),
     /// A regular file.
     File(PathBuf),
+    /// A container image.
+    Image(Packed),
+}
+
+impl From<Packed> for Source {
+    fn from(image: Packed) -> Self {
+        Self::Image(image)
+    }
 }
 
 impl Source {
@@ -38,6 +49,7 @@ impl Source {
         match self {
             Self::Bytes(_) => "input".to_owned(),
             Self::File(path) => path.display().to_string(),
+            Self::Image(image) => image.name().to_owned(),
         }
     }
 
@@ -52,6 +64,7 @@ impl Source {
                 }
                 Ok(Box::new(file))
             }
+            Self::Image(image) => Ok(Box::new(image.reader())),
         }
     }
 
@@ -156,8 +169,9 @@ impl JobInput {
             return Err(ClientError::Input(format!("{} input files are more than {MAX_FILES}", self.files.len())));
         }
         let program_item = self.program.measure(read)?;
-        if program_item.size == 0 || program_item.size > MAX_PROGRAM {
-            let text = format!("the program {} is empty or larger than {} MiB", self.program.name(), MAX_PROGRAM >> 20);
+        let max = if matches!(self.program, Source::Image(_)) { MAX_IMAGE } else { MAX_PROGRAM };
+        if program_item.size == 0 || program_item.size > max {
+            let text = format!("the program {} is empty or larger than {} MiB", self.program.name(), max >> 20);
             return Err(ClientError::Input(text));
         }
         let stdin = self.stdin.measure(read)?;
@@ -178,6 +192,14 @@ impl Prepared {
     /// The digest of the program.
     pub const fn program_digest(&self) -> Digest {
         self.program_item.sha256.0
+    }
+
+    /// The image that the program is.
+    pub const fn image(&self) -> Option<&Packed> {
+        match &self.program {
+            Source::Image(image) => Some(image),
+            Source::Bytes(_) | Source::File(_) => None,
+        }
     }
 
     /// The bytes of the program.
@@ -206,7 +228,7 @@ impl Prepared {
     }
 
     /// Hands on the input's bundle.
-    pub(crate) fn read_input(&self, mut take: impl FnMut(&[u8]) -> Result<(), ClientError>) -> Result<(), ClientError> {
+    pub fn read_input(&self, mut take: impl FnMut(&[u8]) -> Result<(), ClientError>) -> Result<(), ClientError> {
         take(&self.prelude)?;
         let stdin = std::iter::once(self.manifest.stdin.clone());
         let files = self.manifest.files.iter().map(|f| Item { sha256: f.sha256, size: f.size });

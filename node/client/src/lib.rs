@@ -14,6 +14,7 @@ pub mod files;
 #[doc(hidden)]
 pub mod fuzzing;
 mod home;
+pub mod image;
 pub mod input;
 mod log;
 mod offer;
@@ -34,7 +35,7 @@ pub use home::{Home, Login};
 pub use input::{JobInput, Prepared, Source};
 pub use log::Checked;
 pub use receipt::JobReceipt;
-pub use record::{JobRecord, Terms};
+pub use record::{JobImage, JobRecord, Terms};
 pub use sealed::{Output, Part, Take};
 pub use url::NodeUrl;
 

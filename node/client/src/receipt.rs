@@ -112,7 +112,9 @@ impl Client {
 
 /// An output that was never opened here is left out: its commitment stays closed.
 fn opening(record: &JobRecord) -> Result<Opening, ClientError> {
-    Ok(Opening::new(&record.commitment_key()?, record.program.0, record.input.0, record.output.clone()))
+    let (program, input) = (record.program.0, record.input.0);
+    let opening = Opening::new(&record.commitment_key()?, program, input, record.output.clone());
+    Ok(Opening { image: record.image.as_ref().map(|image| image.digest), ..opening })
 }
 
 fn is_authentic(report: &Report) -> bool {

@@ -29,11 +29,24 @@ pub struct JobRecord {
     pub spec: JobSpec,
     /// SHA-256 of the program.
     pub program: HexDigest,
+    /// The image in it.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub image: Option<JobImage>,
     /// SHA-256 of the input's manifest.
     pub input: HexDigest,
     /// The output's manifest, once it was opened.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub output: Option<OutputManifest>,
+}
+
+/// The image that a job's program is.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct JobImage {
+    /// The digest that pins it.
+    pub digest: HexDigest,
+    /// How it was named.
+    pub name: String,
 }
 
 /// What a consumer asks of a node, apart from program and input.
@@ -56,7 +69,7 @@ impl JobRecord {
         let (program, manifest) = (input.program_digest(), input.input_digest()?);
         let spec = JobSpec {
             version: 1,
-            engine: EngineKind::Wasm,
+            engine: if input.image().is_some() { EngineKind::Container } else { EngineKind::Wasm },
             protection: terms.protection,
             limits: terms.limits,
             program: commitment_key.commit("program", &program),
@@ -64,6 +77,7 @@ impl JobRecord {
             key_check: commitment_key.check(),
             output_key: key.recipient().to_output_key(),
             cache_seconds: terms.cache_seconds,
+            cache_id: None,
         };
         Ok(Self {
             version: 1,
@@ -74,6 +88,7 @@ impl JobRecord {
             output_seed: Base64(key.seed().expose().to_vec()),
             spec,
             program: program.into(),
+            image: input.image().map(|i| JobImage { digest: i.digest().into(), name: i.name().to_owned() }),
             input: manifest.into(),
             output: None,
         })

@@ -18,6 +18,17 @@ pub(crate) fn provider() -> Arc<CryptoProvider> {
 pub(crate) fn pinned(ca: &[u8]) -> Result<ClientConfig, ClientError> {
     let mut roots = RootCertStore::empty();
     roots.add(CertificateDer::from(ca.to_vec())).map_err(ClientError::Tls)?;
+    config(roots)
+}
+
+/// A configuration that trusts these authorities; the ones that are none are left out.
+pub(crate) fn of_authorities(found: Vec<CertificateDer<'static>>) -> Result<ClientConfig, ClientError> {
+    let mut roots = RootCertStore::empty();
+    roots.add_parsable_certificates(found);
+    config(roots)
+}
+
+fn config(roots: RootCertStore) -> Result<ClientConfig, ClientError> {
     let config = ClientConfig::builder_with_provider(provider())
         .with_protocol_versions(&[&rustls::version::TLS13])
         .map_err(ClientError::Tls)?

@@ -3,12 +3,14 @@
 //! The engine is told its job, and given the key that opens it, only after it has said how it is locked
 //! in. What it says is believed only as far as it can be; see [`is_credible`].
 
-use crate::life::{Live, Verdict, cancellation, enter};
+use crate::life::{Live, Verdict, cancellation, step, write};
+use crate::modules::{self, Access};
 use crate::node::Node;
-use crate::records::EngineRow;
+use crate::records::{EngineRow, JobRow};
 use crate::slots::Slot;
+use decores_audit::event::Event;
 use decores_blobs::BlobWriter;
-use decores_launcher::{EngineDescriptors, Launched};
+use decores_launcher::{EngineDescriptors, Launched, Leftovers};
 use decores_sandbox::plan::{IsolationPlan, plan};
 use decores_sandbox::protocol::{EngineEvent, EngineJob, Exit, Finished, Locked, MAX_EVENT};
 use decores_types::{JobState, Limits, Reason, Scratch, chain};
@@ -24,6 +26,8 @@ use tokio::sync::{mpsc, watch};
 const SCRATCH: &str = "/scratch";
 /// Events of one engine that are read: it has five to say.
 const MAX_EVENTS: u64 = 16;
+/// Of those, how many may wait while one is acted on.
+const AHEAD: usize = 4;
 /// Room for a sealed file's head, its manifest and its chunks' tags, beside its plaintext.
 const SEALED_OVERHEAD: u64 = 4 << 20;
 
@@ -37,12 +41,16 @@ pub(crate) struct Attempted {
     pub(crate) exit: Option<Exit>,
     /// Whether something that the engine sealed could not be kept: all of it is to be deleted.
     pub(crate) unkept: bool,
+    /// What the launcher found when it had removed the engine's traces; absent where it did not tell.
+    pub(crate) left: Option<Leftovers>,
+    /// Events of steps that were taken and are not written yet.
+    pub(crate) unwritten: Vec<Event>,
 }
 
 impl Attempted {
     /// An attempt that no engine said anything of.
     pub(crate) const fn never(verdict: Verdict, slot: Option<Slot>) -> Self {
-        Self { verdict, slot, finished: None, exit: None, unkept: false }
+        Self { verdict, slot, finished: None, exit: None, unkept: false, left: None, unwritten: Vec::new() }
     }
 }
 
@@ -67,14 +75,21 @@ async fn start(
     slot: Option<&Slot>,
 ) -> Result<(IsolationPlan, Launched, Ends), Verdict> {
     let lost = Verdict::of(Reason::EngineLost);
-    enter(node, &mut live.held, JobState::Attesting, Reason::NotRequired).await.map_err(|_| lost)?;
     let (record, spec) = (&live.held.row.record, &live.held.row.spec);
     let number = slot.map_or(0, Slot::number);
-    let plan = plan(record.job, record.attempt(), spec, &node.host, &node.config.sandbox, number)
-        .map_err(|refusal| Verdict::of(refusal.reason()))?;
+    let planned = plan(record.job, record.attempt(), spec, &node.host, &node.config.sandbox, number);
+    let attesting = step(node, &mut live.held, JobState::Attesting, Reason::NotRequired).map_err(|_| lost)?;
+    let plan = match planned {
+        Ok(plan) => plan,
+        Err(refusal) => {
+            write(node, &mut live.held, vec![attesting]).await.map_err(|_| lost)?;
+            return Err(Verdict::of(refusal.reason()));
+        }
+    };
+    let starting = step(node, &mut live.held, JobState::Starting, Reason::SlotFree).map_err(|_| lost)?;
     live.held.row.engine = Some(EngineRow { plan: plan.clone(), slot: number, given: None, locked: None });
-    enter(node, &mut live.held, JobState::Starting, Reason::SlotFree).await.map_err(|_| lost)?;
-    let (launched, ends) = launch(node, &plan).await.map_err(|error| {
+    write(node, &mut live.held, vec![attesting, starting]).await.map_err(|_| lost)?;
+    let (launched, ends) = launch(node, &plan, &live.held.row).await.map_err(|error| {
         tracing::error!(job = %plan.job, error = chain(&*error), "failed to start an engine");
         lost
     })?;
@@ -94,9 +109,9 @@ async fn attend(
     cancelled: &mut watch::Receiver<Option<Reason>>,
     mut attempted: Attempted,
 ) -> Attempted {
-    let Ends { job, events, output, logs } = ends;
+    let Ends { job, events, output, logs, module } = ends;
     // A task of its own reads, so that a cancellation never cuts a write to the store in half.
-    let (sender, mut heard) = mpsc::channel(1);
+    let (sender, mut heard) = mpsc::channel(AHEAD);
     let listener = tokio::spawn(listen(events, sender));
     let mut job = Some(job);
     let stopped = loop {
@@ -105,14 +120,23 @@ async fn attend(
             reason = cancellation(cancelled) => break Some(reason),
         };
         let Some(event) = event else { break None };
-        match hear(node, live, plan, event, &mut job).await {
-            Ok(None) => {}
-            Ok(Some(finished)) => {
-                attempted.finished = Some(finished);
+        match hear(node, live, plan, event, &mut job, module.as_ref()).await {
+            Ok(Heard::Told) => {}
+            Ok(Heard::Step(event)) => attempted.unwritten.push(event),
+            Ok(Heard::Finished(finished)) => {
+                attempted.finished = Some(*finished);
                 break None;
             }
             Err(error) => {
                 tracing::warn!(job = %plan.job, error = chain(&*error), "an engine is not listened to any more");
+                break None;
+            }
+        }
+        // Steps that follow at once are written as one; after the last one comes the end's own write.
+        if heard.is_empty() && !attempted.unwritten.is_empty() {
+            let steps = std::mem::take(&mut attempted.unwritten);
+            if let Err(error) = write(node, &mut live.held, steps).await {
+                tracing::warn!(job = %plan.job, error = chain(&error), "an engine is not listened to any more");
                 break None;
             }
         }
@@ -121,13 +145,21 @@ async fn attend(
     // Whatever it said: when the session is over the engine has nothing left to do.
     end(node, plan).await;
     attempted.exit = launched.exit.await.ok();
-    attempted.finished = attempted.finished.filter(|finished| is_credible(finished, live, plan));
+    attempted.left = launched.left.await.ok();
+    let exit = attempted.exit.as_ref();
+    attempted.finished = attempted
+        .finished
+        .filter(|finished| is_credible(finished, live, plan, module.as_ref()) && ran_as_planned(finished, exit, plan));
+    attempted.finished = attempted.finished.map(|finished| starved(finished, plan, attempted.exit.as_ref()));
     attempted.verdict = judge(stopped, attempted.finished.as_ref(), attempted.exit.as_ref());
     if let Err(error) = keep(node, live, &attempted, output, logs).await {
         // An end that promises a result which is not there could never be tried again.
         tracing::error!(job = %plan.job, error = chain(&*error), "failed to keep a sealed result");
         attempted.verdict = Verdict::of(Reason::EngineLost);
         attempted.unkept = true;
+    }
+    if let (Some(module), Some(finished)) = (module, &attempted.finished) {
+        live.held.row.module_until = modules::end(node, module, finished.module, (plan.job, plan.attempt)).await;
     }
     attempted
 }
@@ -148,9 +180,11 @@ struct Ends {
     events: UnixStream,
     output: BlobWriter,
     logs: BlobWriter,
+    /// A compiled program that is kept, or to be kept.
+    module: Option<Access>,
 }
 
-async fn launch(node: &Node, plan: &IsolationPlan) -> Result<(Launched, Ends), Failure> {
+async fn launch(node: &Node, plan: &IsolationPlan, row: &JobRow) -> Result<(Launched, Ends), Failure> {
     let names = crate::blobs::names(plan.job, plan.attempt)?;
     let (job, job_end) = StdStream::pair()?;
     let (events, events_end) = StdStream::pair()?;
@@ -160,16 +194,21 @@ async fn launch(node: &Node, plan: &IsolationPlan) -> Result<(Launched, Ends), F
     let output = node.blobs.create(&names.output, u64::MAX)?;
     let logs = node.blobs.create(&names.logs, u64::MAX)?;
     let payload = node.blobs.open_blob(&names.payload)?.ok_or("the sealed payload is gone")?;
+    let module = modules::begin(node, row.record.consumer, &row.spec, (plan.job, plan.attempt));
     let descriptors = EngineDescriptors {
         job: job_end.into(),
         events: events_end.into(),
         payload: OwnedFd::from(payload),
         output: OwnedFd::from(output.file().try_clone()?),
         logs: OwnedFd::from(logs.file().try_clone()?),
+        module: module.as_ref().map(Access::file).transpose()?.map(OwnedFd::from),
     };
     let (launcher, plan) = (node.launcher.clone(), plan.clone());
     let launched = tokio::task::spawn_blocking(move || launcher.launch(&plan, descriptors)).await??;
-    Ok((launched, Ends { job: UnixStream::from_std(job)?, events: UnixStream::from_std(events)?, output, logs }))
+    Ok((
+        launched,
+        Ends { job: UnixStream::from_std(job)?, events: UnixStream::from_std(events)?, output, logs, module },
+    ))
 }
 
 /// Reads an engine's events and passes them on, until it ends or says what is no event.
@@ -188,15 +227,25 @@ async fn listen(events: UnixStream, heard: mpsc::Sender<EngineEvent>) -> io::Res
     }
 }
 
-/// Acts on one event; gives back the last one. An event out of turn ends the session.
+/// What an event comes to.
+enum Heard {
+    /// The engine was told its job.
+    Told,
+    /// A step was taken; it is not written yet.
+    Step(Event),
+    Finished(Box<Finished>),
+}
+
+/// Acts on one event. One out of turn ends the session.
 async fn hear(
     node: &Node,
     live: &mut Live,
     plan: &IsolationPlan,
     event: EngineEvent,
     job: &mut Option<UnixStream>,
-) -> Result<Option<Finished>, Failure> {
-    match event {
+    module: Option<&Access>,
+) -> Result<Heard, Failure> {
+    let (state, reason) = match event {
         EngineEvent::Locked(locked) => {
             let job = job.take().ok_or("it was locked in twice")?;
             check_locked(node, &locked)?;
@@ -205,15 +254,16 @@ async fn hear(
             }
             // Durable before the engine can open anything: a receipt after a crash says how it was held.
             node.write_job(&mut live.held, Vec::new()).await?;
-            tell(live, plan, job).await?;
+            tell(live, plan, job, module).await?;
+            return Ok(Heard::Told);
         }
         _ if job.is_some() => return Err("it spoke before it was locked in".into()),
-        EngineEvent::Compiling => enter(node, &mut live.held, JobState::Starting, Reason::Compiling).await?,
-        EngineEvent::Started { .. } => enter(node, &mut live.held, JobState::Running, Reason::Started).await?,
-        EngineEvent::Sealing => enter(node, &mut live.held, JobState::Sealing, Reason::ProgramEnded).await?,
-        EngineEvent::Finished(finished) => return Ok(Some(*finished)),
-    }
-    Ok(None)
+        EngineEvent::Compiling => (JobState::Starting, Reason::Compiling),
+        EngineEvent::Started { .. } => (JobState::Running, Reason::Started),
+        EngineEvent::Sealing => (JobState::Sealing, Reason::ProgramEnded),
+        EngineEvent::Finished(finished) => return Ok(Heard::Finished(finished)),
+    };
+    Ok(Heard::Step(step(node, &mut live.held, state, reason)?))
 }
 
 /// An engine that is held less than this machine can hold it gets no key.
@@ -227,7 +277,7 @@ fn check_locked(node: &Node, locked: &Locked) -> Result<(), Failure> {
     Ok(())
 }
 
-async fn tell(live: &Live, plan: &IsolationPlan, mut job: UnixStream) -> Result<(), Failure> {
+async fn tell(live: &Live, plan: &IsolationPlan, mut job: UnixStream, module: Option<&Access>) -> Result<(), Failure> {
     let row = &live.held.row;
     let recipient = live.key.key.recipient();
     let given = row.engine.as_ref().and_then(|engine| engine.given.as_ref());
@@ -242,23 +292,31 @@ async fn tell(live: &Live, plan: &IsolationPlan, mut job: UnixStream) -> Result<
         spec: row.spec.clone(),
         scratch: given.filter(|given| given.scratch != Scratch::None).map(|_| SCRATCH.to_owned()),
         compile_address_space: plan.compile_address_space,
+        module: module.map(Access::job),
     };
     job.write_all(&head.to_bytes()?).await?;
     job.write_all(live.key.key.seed().expose()).await?;
+    if let Some(module) = module {
+        job.write_all(module.key.expose()).await?;
+    }
     Ok(job.shutdown().await?)
 }
 
 /// Whether an engine may say this of this job. Exhaustive: a new reason must be decided here.
-fn is_credible(finished: &Finished, live: &Live, plan: &IsolationPlan) -> bool {
+fn is_credible(finished: &Finished, live: &Live, plan: &IsolationPlan, module: Option<&Access>) -> bool {
     let row = &live.held.row;
     let locked = row.engine.as_ref().is_some_and(|engine| engine.locked.is_some());
     let opened = finished.program == Some(row.spec.program) && finished.input == Some(row.spec.input);
     let possible = finished.wall_ms <= plan.deadline_ms
         && finished.compile_ms <= plan.deadline_ms
         && finished.memory_bytes <= plan.limits.memory_bytes;
+    let kept = finished.module.is_none_or(|end| module.is_some_and(|module| module.may_end(end)));
+    let pinned = finished.image.is_some() == plan.container.is_some();
     let ended = match finished.reason {
-        Reason::Completed => opened && finished.exit == Some(0) && finished.output.is_some(),
-        Reason::ExitNonzero => opened && finished.exit.is_some_and(|code| code != 0) && finished.output.is_some(),
+        Reason::Completed => opened && pinned && finished.exit == Some(0) && finished.output.is_some(),
+        Reason::ExitNonzero => {
+            opened && pinned && finished.exit.is_some_and(|code| code != 0) && finished.output.is_some()
+        }
         Reason::LimitOutput | Reason::LimitTime => opened,
         Reason::Trap => opened && finished.exit.is_none(),
         Reason::LimitMemory
@@ -283,7 +341,34 @@ fn is_credible(finished: &Finished, live: &Live, plan: &IsolationPlan) -> bool {
         | Reason::Limits
         | Reason::Policy => false,
     };
-    locked && possible && ended
+    locked && possible && kept && ended
+}
+
+/// What an engine says of a container whose program the kernel ended for want of memory: it can only see that it was
+/// killed.
+fn starved(finished: Finished, plan: &IsolationPlan, exit: Option<&Exit>) -> Finished {
+    const KILLED: i32 = 128 + 9;
+    let starved = exit.is_some_and(|exit| exit.out_of_memory) && finished.exit == Some(KILLED);
+    if plan.container.is_some() && starved {
+        Finished { reason: Reason::LimitMemory, exit: None, output: None, ..finished }
+    } else {
+        finished
+    }
+}
+
+/// Whether a program that ran in a container did so as planned, by what the helper read back before it started.
+fn ran_as_planned(finished: &Finished, exit: Option<&Exit>, plan: &IsolationPlan) -> bool {
+    let Some(container) = &plan.container else { return true };
+    let ran = matches!(finished.reason, Reason::Completed | Reason::ExitNonzero | Reason::Trap | Reason::LimitTime);
+    let report = exit.and_then(|exit| exit.container.as_ref());
+    let controllers = container.cgroup.as_ref().map_or(&[][..], |cgroup| &cgroup.controllers);
+    !ran || report.is_some_and(|report| {
+        report.runtime == container.runtime
+            && report.seccomp
+            && report.powerless
+            && report.own_ids == container.ids.is_some()
+            && controllers.iter().all(|wanted| report.cgroup.contains(wanted))
+    })
 }
 
 /// Decides how an attempt ended: a cancellation beats the engine's word, the engine's word beats silence.
@@ -336,9 +421,21 @@ fn commit(blob: BlobWriter, limit: u64) -> Result<(), Failure> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use decores_sandbox::container::RunReport;
+    use decores_sandbox::plan::CgroupPlan;
+    use decores_sandbox::{ContainerPlan, IdRange, Runtime, ScratchPlan, UserPlan};
+    use decores_types::job::EngineKind;
+    use decores_types::{Attempt, JobId, Protection, Swap};
 
-    const EXIT: Exit =
-        Exit { code: None, signal: Some(9), deadline: false, out_of_memory: false, cpu_ms: 0, memory_bytes: 0 };
+    const EXIT: Exit = Exit {
+        code: None,
+        signal: Some(9),
+        deadline: false,
+        out_of_memory: false,
+        cpu_ms: 0,
+        memory_bytes: 0,
+        container: None,
+    };
 
     fn finished(reason: Reason) -> Finished {
         Finished {
@@ -346,11 +443,66 @@ mod tests {
             exit: None,
             program: None,
             input: None,
+            image: None,
             output: None,
             logs: None,
             wall_ms: 0,
             compile_ms: 0,
             memory_bytes: 0,
+            module: None,
+        }
+    }
+
+    #[test]
+    fn a_program_is_not_believed_to_have_run_in_a_container_that_was_not_held_as_planned() {
+        let cgroup = CgroupPlan { controllers: vec!["pids".to_owned()], memory_bytes: 1, tasks: 1, io_bytes: 1 };
+        let ids = Some(IdRange { first: 1, count: 1 });
+        let container = ContainerPlan { runtime: Runtime::Runc, ids, cgroup: Some(cgroup) };
+        let report = RunReport {
+            runtime: Runtime::Runc,
+            version: "1".to_owned(),
+            namespaces: Vec::new(),
+            seccomp: true,
+            powerless: true,
+            own_ids: true,
+            cgroup: vec!["memory".to_owned(), "pids".to_owned()],
+        };
+        let plan = IsolationPlan { container: Some(container), ..wasm_plan() };
+        let with = |reason, report| {
+            let exit = Exit { container: report, ..EXIT };
+            ran_as_planned(&finished(reason), Some(&exit), &plan)
+        };
+        assert!(with(Reason::Completed, Some(report.clone())));
+        assert!(with(Reason::ProgramInvalid, None), "it was never started");
+        for reason in [Reason::Completed, Reason::ExitNonzero, Reason::LimitTime] {
+            assert!(!with(reason, None));
+            assert!(!with(reason, Some(RunReport { seccomp: false, ..report.clone() })));
+            assert!(!with(reason, Some(RunReport { powerless: false, ..report.clone() })));
+            assert!(!with(reason, Some(RunReport { own_ids: false, ..report.clone() })));
+            assert!(!with(reason, Some(RunReport { runtime: Runtime::Kata, ..report.clone() })));
+            assert!(!with(reason, Some(RunReport { cgroup: Vec::new(), ..report.clone() })));
+        }
+        assert!(!ran_as_planned(&finished(Reason::Completed), None, &plan));
+        assert!(ran_as_planned(&finished(Reason::Completed), None, &wasm_plan()));
+    }
+
+    fn wasm_plan() -> IsolationPlan {
+        IsolationPlan {
+            job: JobId::from_bytes([1; 16]),
+            attempt: Attempt(1),
+            engine: EngineKind::Wasm,
+            protection: Protection::Process,
+            user: UserPlan::Shared,
+            namespaces: Vec::new(),
+            cgroup: None,
+            container: None,
+            limits: Limits::default(),
+            scratch: ScratchPlan::Tmpfs { noswap: false },
+            scratch_bytes: 1,
+            swap: Swap::None,
+            compile_address_space: 1,
+            deadline_ms: 1,
+            network: false,
         }
     }
 

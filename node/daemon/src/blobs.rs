@@ -9,12 +9,13 @@ pub(crate) struct Names {
     pub(crate) payload: BlobName,
     pub(crate) output: BlobName,
     pub(crate) logs: BlobName,
+    pub(crate) module: BlobName,
 }
 
 /// The names of an attempt's files.
 pub(crate) fn names(job: JobId, attempt: Attempt) -> Result<Names, BlobError> {
     let name = |what: &str| BlobName::parse(&format!("{job}-{attempt}.{what}"));
-    Ok(Names { payload: name("payload")?, output: name("output")?, logs: name("logs")? })
+    Ok(Names { payload: name("payload")?, output: name("output")?, logs: name("logs")?, module: name("module")? })
 }
 
 /// The attempt that a file belongs to, from its name.

@@ -1,5 +1,6 @@
 //! Starting a node: keys, store, log, what a restart has to finish, and the API.
 
+use crate::admission::Admission;
 use crate::config::{Config, RootChoice};
 use crate::epochs::Epochs;
 use crate::health::Health;
@@ -7,6 +8,7 @@ use crate::home::Home;
 use crate::ledger::Ledger;
 use crate::leftovers::Mending;
 use crate::mend_log;
+use crate::modules::Modules;
 use crate::node::{KeyChange, Node, key_event};
 use crate::offers::Offers;
 use crate::presence::{self, Past, Presence};
@@ -36,7 +38,7 @@ use std::collections::HashMap;
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
-use tokio::sync::{Semaphore, broadcast, watch};
+use tokio::sync::{broadcast, watch};
 
 /// Name of the systemd credential that holds the root.
 const CREDENTIAL: &str = "decores-root";
@@ -154,8 +156,9 @@ pub(crate) async fn boot(config: Config, home: &Home, root: Root, world: World) 
     let host = probe(launcher.clone()).await?;
     let health = Health::new(home.path(), config.reserve, Arc::clone(&clock), Arc::clone(&ledger.faultiness));
     let node = Arc::new(Node {
-        slots: Slots::new(config.sandbox.slots),
-        admission: Arc::new(Semaphore::new(config.sandbox.slots + config.sandbox.queue)),
+        modules: Modules::new(config.modules),
+        slots: Slots::new(config.sandbox.slots, config.turns, Arc::clone(&clock)),
+        admission: Arc::new(Admission::new(config.shares)),
         index: IndexKey::new(keystore.open_symmetric(&index.id)?),
         config,
         clock,

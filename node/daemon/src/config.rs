@@ -1,10 +1,12 @@
 //! The configuration: flag over file over default, resolved once.
 
 use crate::args::Run;
+use crate::modules::ModuleLimits;
 use anyhow::{Context as _, Result, bail};
 use decores_detection::Reserve;
 use decores_http::HttpLimits;
-use decores_sandbox::SandboxConfig;
+use decores_sandbox::container::RANGE;
+use decores_sandbox::{Runtime, SandboxConfig, ShareLimits, Turns};
 use decores_types::Limits;
 use serde::Deserialize;
 use std::net::SocketAddr;
@@ -35,10 +37,17 @@ pub(crate) struct Config {
     pub(crate) host_names: Vec<String>,
     pub(crate) root: RootChoice,
     pub(crate) sandbox: SandboxConfig,
+    /// What runs containers, if anything is to.
+    pub(crate) runtime: Option<Runtime>,
+    /// Where the helper listens, if it is to start engines.
+    pub(crate) helper: Option<PathBuf>,
+    pub(crate) turns: Turns,
+    pub(crate) shares: ShareLimits,
     pub(crate) offer_ms: u64,
     pub(crate) keep_result_ms: u64,
     pub(crate) keep_logs_ms: u64,
     pub(crate) keep_receipt_ms: u64,
+    pub(crate) modules: ModuleLimits,
     pub(crate) reserve: Reserve,
     pub(crate) http: HttpLimits,
     pub(crate) first_key_ms: u64,
@@ -53,6 +62,8 @@ struct File {
     node: Option<toml::Table>,
     keys: Option<toml::Table>,
     jobs: Option<toml::Table>,
+    container: Option<toml::Table>,
+    helper: Option<toml::Table>,
     reserve: Option<toml::Table>,
     api: Option<toml::Table>,
 }
@@ -63,6 +74,8 @@ struct Full {
     node: NodeSection,
     keys: KeysSection,
     jobs: JobsSection,
+    container: ContainerSection,
+    helper: HelperSection,
     reserve: ReserveSection,
     api: ApiSection,
 }
@@ -87,12 +100,34 @@ struct KeysSection {
 struct JobsSection {
     slots: usize,
     queue: usize,
+    slots_per_consumer: usize,
+    keep_slot_seconds: u64,
+    queue_per_consumer: usize,
+    uploads_per_consumer: usize,
+    payload_bytes_per_consumer: u64,
     offer_seconds: u64,
     keep_result_seconds: u64,
     keep_logs_seconds: u64,
     keep_receipt_seconds: u64,
+    keep_program_seconds: u32,
+    keep_program_bytes: u64,
+    keep_program_bytes_per_consumer: u64,
     first_uid: u32,
+    io_bytes_per_second: u64,
     max: MaxSection,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ContainerSection {
+    runtime: String,
+    first_range: u32,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct HelperSection {
+    socket: PathBuf,
 }
 
 #[derive(Debug, Deserialize)]
@@ -120,6 +155,7 @@ struct ReserveSection {
 #[serde(deny_unknown_fields)]
 struct ApiSection {
     connections: usize,
+    requests_per_consumer: usize,
     head_seconds: u64,
     body_seconds: u64,
     first_key_days: u64,
@@ -161,6 +197,8 @@ fn parse(text: Option<&str>) -> Result<Full> {
             ("node", file.node),
             ("keys", file.keys),
             ("jobs", file.jobs),
+            ("container", file.container),
+            ("helper", file.helper),
             ("reserve", file.reserve),
             ("api", file.api),
         ] {
@@ -192,7 +230,7 @@ fn within(name: &str, value: u64, min: u64, max: u64) -> Result<u64> {
 }
 
 fn resolve(full: Full) -> Result<Config> {
-    let Full { node, keys, jobs, reserve, api } = full;
+    let Full { node, keys, jobs, container, helper, reserve, api } = full;
     if node.name.is_empty() || node.name.len() > 64 || node.name.chars().any(char::is_control) {
         bail!("`node.name` must have 1 to 64 printable characters");
     }
@@ -211,6 +249,9 @@ fn resolve(full: Full) -> Result<Config> {
     let slots = within("jobs.slots", jobs.slots as u64, 1, 256)? as usize;
     let queue = within("jobs.queue", jobs.queue as u64, 1, 100_000)? as usize;
     let Lives { result: keep_result_ms, logs: keep_logs_ms, receipt: keep_receipt_ms } = lives(&jobs)?;
+    let (turns, shares, modules) = (turns(&jobs)?, shares(&jobs)?, modules(&jobs)?);
+    let first_uid = within("jobs.first_uid", jobs.first_uid.into(), 65_536, 4_294_900_000)? as u32;
+    let (runtime, first_range) = containers(&container, first_uid, slots)?;
     let max = jobs.max;
     Ok(Config {
         name: node.name,
@@ -228,28 +269,101 @@ fn resolve(full: Full) -> Result<Config> {
             },
             slots,
             queue,
-            first_uid: within("jobs.first_uid", jobs.first_uid.into(), 65_536, 4_294_900_000)? as u32,
+            first_uid,
+            first_range,
+            io_bytes: within("jobs.io_bytes_per_second", jobs.io_bytes_per_second, 1 << 16, 1 << 40)?,
+            cache_seconds: within("jobs.keep_program_seconds", jobs.keep_program_seconds.into(), 0, 30 * 86_400)?
+                as u32,
             ..SandboxConfig::default()
         },
+        runtime,
+        helper: (!helper.socket.as_os_str().is_empty()).then_some(helper.socket),
+        turns,
+        shares,
         offer_ms: within("jobs.offer_seconds", jobs.offer_seconds, 1, 3600)? * 1000,
         keep_result_ms,
         keep_logs_ms,
         keep_receipt_ms,
+        modules,
         reserve: Reserve {
             disk_bytes: within("reserve.disk_bytes", reserve.disk_bytes, 1 << 20, 1 << 50)?,
             disk_files: within("reserve.disk_files", reserve.disk_files, 16, 1 << 40)?,
             memory_bytes: within("reserve.memory_bytes", reserve.memory_bytes, 1 << 20, 1 << 50)?,
             descriptors: within("reserve.descriptors", reserve.descriptors, 32, 1 << 30)?,
         },
-        http: HttpLimits {
-            connections: within("api.connections", api.connections as u64, 1, 65_536)? as usize,
-            head: Duration::from_secs(within("api.head_seconds", api.head_seconds, 1, 600)?),
-            body: Duration::from_secs(within("api.body_seconds", api.body_seconds, 1, 600)?),
-            payload_bytes: within("jobs.max.payload_bytes", max.payload_bytes, 4096, 1 << 40)?,
-            ..HttpLimits::default()
-        },
+        http: http(&api, max.payload_bytes)?,
         first_key_ms: within("api.first_key_days", api.first_key_days, 1, 365)? * 86_400_000,
         insecure: Vec::new(),
+    })
+}
+
+/// How much of compiled programs is kept.
+fn modules(jobs: &JobsSection) -> Result<ModuleLimits> {
+    let of_one = jobs.keep_program_bytes_per_consumer;
+    Ok(ModuleLimits {
+        bytes: within("jobs.keep_program_bytes", jobs.keep_program_bytes, 0, 1 << 40)?,
+        bytes_per_consumer: within("jobs.keep_program_bytes_per_consumer", of_one, 0, 1 << 40)?,
+    })
+}
+
+/// What clients may use of the server.
+fn http(api: &ApiSection, payload_bytes: u64) -> Result<HttpLimits> {
+    let requests = api.requests_per_consumer as u64;
+    Ok(HttpLimits {
+        connections: within("api.connections", api.connections as u64, 1, 65_536)? as usize,
+        requests_per_consumer: within("api.requests_per_consumer", requests, 1, 65_536)? as usize,
+        head: Duration::from_secs(within("api.head_seconds", api.head_seconds, 1, 600)?),
+        body: Duration::from_secs(within("api.body_seconds", api.body_seconds, 1, 600)?),
+        payload_bytes: within("jobs.max.payload_bytes", payload_bytes, 4096, 1 << 40)?,
+        ..HttpLimits::default()
+    })
+}
+
+/// What runs containers, and where their user ids begin; none may be a job's own.
+fn containers(container: &ContainerSection, first_uid: u32, slots: usize) -> Result<(Option<Runtime>, u32)> {
+    let runtime = match container.runtime.as_str() {
+        "none" => None,
+        "libcontainer" => Some(Runtime::Libcontainer),
+        "runc" => Some(Runtime::Runc),
+        "runsc" => Some(Runtime::Runsc),
+        "kata" => Some(Runtime::Kata),
+        other => {
+            bail!("`container.runtime` is \"{other}\"; it must be libcontainer, runc, runsc, kata or none")
+        }
+    };
+    // One more of both is for trials.
+    let places = slots as u64 + 1;
+    let most = u64::from(u32::MAX) - places * u64::from(RANGE);
+    let first = within("container.first_range", container.first_range.into(), 65_536, most)?;
+    let (end, own) = (first + places * u64::from(RANGE), u64::from(first_uid));
+    if first < own + places && own < end {
+        bail!("`container.first_range` is {first}; its ids must not be those of `jobs.first_uid`, which is {own}");
+    }
+    Ok((runtime, first as u32))
+}
+
+/// Whose turn it is for a place.
+fn turns(jobs: &JobsSection) -> Result<Turns> {
+    Ok(Turns {
+        places: within("jobs.slots_per_consumer", jobs.slots_per_consumer as u64, 1, 256)? as usize,
+        keep_ms: within("jobs.keep_slot_seconds", jobs.keep_slot_seconds, 0, 3600)? * 1000,
+    })
+}
+
+/// What one consumer may have here at a time.
+fn shares(jobs: &JobsSection) -> Result<ShareLimits> {
+    let (share, payload) = (jobs.payload_bytes_per_consumer, jobs.max.payload_bytes);
+    if share < payload {
+        bail!(
+            "`jobs.payload_bytes_per_consumer` is {share}, less than the {payload} of one payload \
+             (`jobs.max.payload_bytes`); no consumer could send one of that size"
+        );
+    }
+    Ok(ShareLimits {
+        jobs: jobs.slots.saturating_add(jobs.queue),
+        waiting: within("jobs.queue_per_consumer", jobs.queue_per_consumer as u64, 1, 100_000)? as usize,
+        arriving: within("jobs.uploads_per_consumer", jobs.uploads_per_consumer as u64, 1, 65_536)? as usize,
+        payload_bytes: within("jobs.payload_bytes_per_consumer", share, 4096, 1 << 50)?,
     })
 }
 
@@ -306,6 +420,29 @@ mod tests {
     }
 
     #[test]
+    fn a_consumers_share_that_no_payload_fits_is_refused() {
+        let text = "version = 1\n[jobs]\npayload_bytes_per_consumer = 8192\n";
+        assert!(error(text).contains("jobs.max.payload_bytes"));
+        let config = resolve(parse(Some(&format!("{text}[jobs.max]\npayload_bytes = 8192\n"))).unwrap()).unwrap();
+        assert_eq!((config.shares.payload_bytes, config.shares.jobs), (8192, 258));
+    }
+
+    #[test]
+    fn user_ids_that_two_would_have_and_unknown_runtimes_are_refused() {
+        let config = resolve(parse(None).unwrap()).unwrap();
+        assert_eq!((config.runtime, config.helper), (Some(Runtime::Libcontainer), None));
+        assert_eq!(config.sandbox.first_range, SandboxConfig::default().first_range);
+        assert!(error("version = 1\n[container]\nruntime = \"docker\"").contains("docker"));
+        let with =
+            |first: u32| format!("version = 1\n[jobs]\nfirst_uid = 200000\n[container]\nfirst_range = {first}\n");
+        for taken in [200_000, 200_002, 200_000 - 65_536 * 3 + 1 + 65_536] {
+            assert!(error(&with(taken)).contains("jobs.first_uid"), "{taken}");
+        }
+        assert!(error(&with(u32::MAX - 65_536)).contains("first_range"));
+        assert!(resolve(parse(Some(&with(200_003))).unwrap()).is_ok());
+    }
+
+    #[test]
     fn a_receipt_that_goes_before_its_results_is_refused() {
         let lives = |result, logs, receipt| {
             format!(
@@ -326,6 +463,8 @@ mod tests {
         assert!(error("version = 1\n[node]\nnmae = \"x\"").contains("nmae"));
         assert!(error("version = 1\n[web]\n").contains("web"));
         assert!(error("version = 1\n[jobs]\noffer_seconds = 4000").contains("offer_seconds"));
+        assert!(error("version = 1\n[jobs]\nslots_per_consumer = 0").contains("slots_per_consumer"));
+        assert!(error("version = 1\n[jobs]\nkeep_slot_seconds = 4000").contains("keep_slot_seconds"));
         assert!(error("version = 1\n[reserve]\ndisk_bytes = 0").contains("reserve.disk_bytes"));
         assert!(error("version = 1\n[reserve]\ndisk = 1").contains("disk"));
         assert!(error("version = 1\n[jobs]\nkeep_logs_seconds = 0").contains("keep_logs_seconds"));

@@ -5,11 +5,11 @@ use crate::boot::Root;
 use crate::config::{self, RootChoice};
 use crate::home::Home;
 use crate::restart::open_states;
-use crate::run::{bad_config, fork_launcher};
+use crate::run::{bad_config, start_launcher};
 use anyhow::{Context as _, Result};
 use decores_audit::ports::{Select, Store as _, Table};
-use decores_posture::{Check, Facts, RootPlace, State, checks, worst};
-use decores_sandbox::HostCapabilities;
+use decores_posture::{Check, Containers, Facts, RootPlace, State, checks, worst};
+use decores_sandbox::{HostCapabilities, Runtime};
 use decores_secrets::{ARENA_BYTES, Arena, ArenaKind};
 use decores_store_sqlite::{LockError, OpenError, SqliteStore};
 use std::io::Write as _;
@@ -26,7 +26,7 @@ pub(crate) fn run(flags: &Doctor) -> Result<ExitCode> {
         Ok(config) => config,
         Err(error) => return Ok(bad_config(&error)),
     };
-    let launcher = fork_launcher(&config, &home, false)?.connect()?;
+    let launcher = start_launcher(&config, &home, false)?.connect()?;
     let host = launcher.probe().context("failed to find out what this machine can isolate")?;
     let credentials = std::env::var_os("CREDENTIALS_DIRECTORY").map(std::path::PathBuf::from);
     let root = match &config.root {
@@ -38,7 +38,7 @@ pub(crate) fn run(flags: &Doctor) -> Result<ExitCode> {
             Root::BesideData => RootPlace::BesideData,
         },
     };
-    let mut checks = checks(&observe(&host, root));
+    let mut checks = checks(&observe(&host, root, config.runtime));
     checks.push(wipes(&match flags.unfinished {
         Some(unfinished) => Unfinished::Known(unfinished),
         None => count(&home).unwrap_or_else(|error| Unfinished::Unreadable(format!("{error:#}"))),
@@ -121,7 +121,7 @@ fn wipes(unfinished: &Unfinished) -> Check {
     }
 }
 
-fn observe(host: &HostCapabilities, root: RootPlace) -> Facts {
+fn observe(host: &HostCapabilities, root: RootPlace, runtime: Option<Runtime>) -> Facts {
     let read = |path: &str| std::fs::read_to_string(path).ok().map(|text| text.trim().to_owned());
     Facts {
         own_users: host.own_users,
@@ -132,6 +132,12 @@ fn observe(host: &HostCapabilities, root: RootPlace) -> Facts {
         tmpfs_noswap: host.tmpfs_noswap,
         encrypted_scratch: host.encrypted_scratch,
         swap: host.swap,
+        containers: runtime.map(|runtime| Containers {
+            runtime: runtime.to_string(),
+            protection: runtime.protection(),
+            version: host.container.as_ref().map(|container| container.version.clone()),
+            why: host.no_container.clone(),
+        }),
         secret_memory: Arena::global().is_ok_and(|arena| arena.kind() == ArenaKind::MemfdSecret),
         memlock_bytes: memlock(),
         arena_bytes: ARENA_BYTES as u64,

@@ -2,7 +2,7 @@
 
 use crate::attempt::Attempted;
 use crate::leftovers::LeftoverRow;
-use crate::life::{Live, Verdict, enter};
+use crate::life::{Live, Verdict, step};
 use crate::node::Node;
 use crate::offers;
 use crate::receipts;
@@ -37,6 +37,7 @@ pub(crate) async fn end(node: &Node, live: Live, mut attempted: Attempted) {
 pub(crate) async fn end_interrupted(node: &Node, mut held: Held<JobRow>, verdict: Verdict) -> Result<()> {
     held.row.result_until = None;
     held.row.logs_until = None;
+    held.row.module_until = None;
     finish(node, &mut held, None, &mut Attempted::never(verdict, None)).await
 }
 
@@ -44,21 +45,22 @@ pub(crate) async fn end_interrupted(node: &Node, mut held: Held<JobRow>, verdict
 async fn finish(node: &Node, held: &mut Held<JobRow>, key: Option<OfferKey>, attempted: &mut Attempted) -> Result<()> {
     let (job, attempt) = (held.row.record.job, held.row.record.attempt());
     let destroyed = key.as_ref().map(offers::destroyed);
-    let wiped = wipe(node, &held.row, key, attempted.unkept).await;
+    let wiped = wipe(node, &held.row, key, attempted).await;
     let leftover = LeftoverRow::of((job, attempt), held.row.engine.as_ref(), &wiped, node.clock.now());
     hold_back(node, attempted.slot.take(), leftover.as_ref());
+    let mut events = std::mem::take(&mut attempted.unwritten);
     if held.row.record.state() != JobState::Wiping {
-        enter(node, held, JobState::Wiping, Reason::Ended).await?;
+        events.push(step(node, held, JobState::Wiping, Reason::Ended)?);
     }
     let wipe = WipeRecord::new(wiped.checks);
     let failed: Vec<&str> = wipe.checks.iter().filter(|c| !c.passed).map(|c| c.what.as_str()).collect();
     if !failed.contains(&OFFER_KEY) {
-        node.note(destroyed.into_iter().collect()).await;
+        events.extend(destroyed);
     }
     if !wipe.complete {
         let message = format!("the wipe of {job}, attempt {attempt}, did not pass every check: {}", failed.join(", "));
         node.alert(AlertKind::WipeIncomplete, message).await;
-        enter(node, held, JobState::Wiping, Reason::WipeIncomplete).await?;
+        events.push(step(node, held, JobState::Wiping, Reason::WipeIncomplete)?);
     }
     if attempted.verdict.reason == Reason::EngineLost {
         let message = if attempted.unkept {
@@ -68,7 +70,7 @@ async fn finish(node: &Node, held: &mut Held<JobRow>, key: Option<OfferKey>, att
         };
         node.alert(AlertKind::EngineLost, message).await;
     }
-    conclude(node, held, attempted, &wipe, leftover).await
+    conclude(node, held, attempted, &wipe, leftover, events).await
 }
 
 /// A place in which something is left is not used again; any other is free.
@@ -81,13 +83,14 @@ fn hold_back(node: &Node, slot: Option<Slot>, leftover: Option<&LeftoverRow>) {
     }
 }
 
-/// Writes the last state, the receipt and their events in one transaction.
+/// Writes the last state, the receipt and their events in one transaction, with the events of the steps before.
 async fn conclude(
     node: &Node,
     held: &mut Held<JobRow>,
     attempted: &Attempted,
     wipe: &WipeRecord,
     leftover: Option<LeftoverRow>,
+    mut events: Vec<Event>,
 ) -> Result<()> {
     let Verdict { state, reason } = attempted.verdict;
     let now = node.clock.now();
@@ -100,9 +103,11 @@ async fn conclude(
     let moved = Event::JobState { job, attempt, consumer, state, reason, offer: None, spec: None };
     let wiped = wiped_event(job, attempt, wipe).context("failed to name what was wiped")?;
     // The receipt holds the last entry's bytes, so they are composed once.
-    let entries = node.ledger.entries(&[wiped, moved, sealed.event])?;
+    events.extend([wiped, moved, sealed.event]);
+    let entries = node.ledger.entries(&events)?;
     let ended = entries.last().context("an attempt ends with an entry")?.clone();
-    let receipt = ReceiptRow { envelope: sealed.envelope, entry: ended.into() };
+    let offset = entries.len().saturating_sub(1) as u64;
+    let receipt = ReceiptRow { envelope: sealed.envelope, entry: ended.into(), offset };
     held.row.receipt_attempt = Some(attempt.0);
     let id = receipts::row_id(job, attempt);
     let mut changes =
@@ -113,6 +118,7 @@ async fn conclude(
         changes.push(node.records.insert(&id, None, 0, &leftover)?);
     }
     node.persist_entries(changes, entries).await?;
+    node.ledger.hurry();
     held.version += 1;
     let (state_label, reason_label) = (state.to_string(), reason.as_str());
     metrics::counter!("decores_attempts_total", "state" => state_label, "reason" => reason_label).increment(1);
@@ -120,28 +126,25 @@ async fn conclude(
     Ok(())
 }
 
-/// How far the `job.ended` entry stands behind the first entry of its batch; see [`conclude`].
-pub(crate) const ENDED_OFFSET: u64 = 2;
-
 /// The event of a wipe.
 pub(crate) fn wiped_event(job: JobId, attempt: Attempt, wipe: &WipeRecord) -> Option<Event> {
     let checks = wipe.checks.iter().map(|c| Some((Code::parse(&c.what).ok()?, c.passed))).collect::<Option<_>>()?;
     Some(Event::JobWiped { job, attempt, complete: wipe.complete, category: wipe.category()?, checks })
 }
 
-/// Destroys what an attempt held and looks whether it is gone. `key` is absent where a restart lost it already;
-/// `results` says whether what the engine sealed goes too.
-async fn wipe(node: &Node, row: &JobRow, key: Option<OfferKey>, results: bool) -> Wiped {
+/// Destroys what an attempt held and looks whether it is gone. `key` is absent where a restart lost it already; what
+/// the engine sealed goes too where it could not be kept.
+async fn wipe(node: &Node, row: &JobRow, key: Option<OfferKey>, attempted: &Attempted) -> Wiped {
     let mut wiped = Wiped::default();
     if let Some(engine) = &row.engine {
-        let when = if key.is_some() { When::AtItsEnd } else { When::Now };
+        let when = if key.is_some() { When::AtItsEnd(attempted.left) } else { When::Now };
         wiped.engine(node, &engine.plan, when).await;
     }
     wiped.offer_key(key);
     let attempt = (row.record.job, row.record.attempt());
     let category = wiped.of_payload();
     wiped.file(node, attempt, SEALED_INPUT, category).await;
-    if results {
+    if attempted.unkept {
         wiped.file(node, attempt, SEALED_OUTPUT, WipeCategory::Clear).await;
         wiped.file(node, attempt, SEALED_LOGS, WipeCategory::Clear).await;
     }

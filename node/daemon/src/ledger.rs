@@ -11,8 +11,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 use tokio::sync::{Notify, watch};
 
-/// How long entries gather before a checkpoint is signed over them.
-const GATHER: Duration = Duration::from_millis(10);
+/// How long entries gather before a checkpoint is signed over them, where nobody waits for one.
+const GATHER: Duration = Duration::from_millis(100);
 /// How long to wait after a failure.
 const RETRY: Duration = Duration::from_secs(1);
 
@@ -51,6 +51,7 @@ pub(crate) struct Ledger {
     pub(crate) key: LogKey,
     clock: Arc<dyn Clock>,
     fresh: Arc<Notify>,
+    wanted: Arc<Notify>,
     size: watch::Receiver<u64>,
     stalled: Arc<AtomicBool>,
     pub(crate) faultiness: Arc<Faultiness>,
@@ -72,14 +73,15 @@ impl Ledger {
         let (size_sender, size) = watch::channel(sequencer.head().size);
         let fresh = Arc::new(Notify::new());
         let stalled = Arc::new(AtomicBool::new(false));
-        let (wake, flag) = (Arc::clone(&fresh), Arc::clone(&stalled));
+        let wanted = Arc::new(Notify::new());
+        let (wakes, flag) = ([Arc::clone(&fresh), Arc::clone(&wanted)], Arc::clone(&stalled));
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
         std::thread::Builder::new()
             .name("sequencer".to_owned())
-            .spawn(move || runtime.block_on(sequence(sequencer, &wake, &size_sender, &flag)))?;
+            .spawn(move || runtime.block_on(sequence(sequencer, &wakes, &size_sender, &flag)))?;
         fresh.notify_one();
         let faultiness = Arc::new(Faultiness::default());
-        Ok(Self { store, tiles, key, clock, fresh, size, stalled, faultiness })
+        Ok(Self { store, tiles, key, clock, fresh, wanted, size, stalled, faultiness })
     }
 
     /// The entries of events that happen now.
@@ -103,9 +105,17 @@ impl Ledger {
         result
     }
 
+    /// Has a checkpoint signed over what is written: somebody is about to ask for it.
+    pub(crate) fn hurry(&self) {
+        self.wanted.notify_one();
+    }
+
     /// Waits until the entry at `index` is under a signed checkpoint.
     pub(crate) async fn integrated(&self, index: u64) {
         let mut size = self.size.clone();
+        if *size.borrow() <= index {
+            self.hurry();
+        }
         // The sender lives as long as the sequencer; should that be gone, the caller's own limit ends the wait.
         if size.wait_for(|size| *size > index).await.is_err() {
             std::future::pending::<()>().await;
@@ -123,11 +133,19 @@ impl Ledger {
     }
 }
 
-async fn sequence(mut log: Sequencer, fresh: &Notify, size: &watch::Sender<u64>, stalled: &AtomicBool) {
+async fn sequence(
+    mut log: Sequencer,
+    [fresh, wanted]: &[Arc<Notify>; 2],
+    size: &watch::Sender<u64>,
+    stalled: &AtomicBool,
+) {
     loop {
         fresh.notified().await;
         loop {
-            tokio::time::sleep(GATHER).await;
+            tokio::select! {
+                () = tokio::time::sleep(GATHER) => {}
+                () = wanted.notified() => {}
+            }
             match log.integrate().await {
                 Ok(Some(checkpoint)) => {
                     stalled.store(false, Ordering::Relaxed);

@@ -1,9 +1,10 @@
 //! One attempt, from the queue to its receipt.
 //!
-//! Every accepted job has a task of its own, so the queue is the order in which tasks wait for a
-//! [`Slots`](crate::slots::Slots) place. Whatever happens, the task ends in [`ending::end`]: what the
-//! job held is wiped and checked, and its receipt written.
+//! Every accepted job has a task of its own, which waits its turn for a [`Slots`](crate::slots::Slots)
+//! place. Whatever happens, the task ends in [`ending::end`]: what the job held is wiped and checked,
+//! and its receipt written.
 
+use crate::admission::Place;
 use crate::attempt::{self, Attempted};
 use crate::ending;
 use crate::node::Node;
@@ -11,16 +12,16 @@ use crate::records::{Held, JobRow};
 use decores_audit::event::Event;
 use decores_audit::ports::StoreError;
 use decores_keys::OfferKey;
-use decores_sandbox::TransitionError;
+use decores_sandbox::{Stage, TransitionError};
 use decores_types::{JobState, Reason};
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
-use tokio::sync::{OwnedSemaphorePermit, watch};
+use tokio::sync::watch;
 
 /// An attempt that has not ended.
 pub(crate) struct Live {
     /// Its place among the admitted; given back when the attempt has ended.
-    pub(crate) place: OwnedSemaphorePermit,
+    pub(crate) place: Place,
     pub(crate) held: Held<JobRow>,
     /// Opens the payload; gone once it is destroyed.
     pub(crate) key: OfferKey,
@@ -65,7 +66,7 @@ pub(crate) fn start(node: &Arc<Node>, live: Live) {
 async fn run(node: &Arc<Node>, mut live: Live, mut cancelled: watch::Receiver<Option<Reason>>) {
     let patience = Duration::from_millis(live.key.expires.since_ms(node.clock.now()));
     let slot = tokio::select! {
-        slot = node.slots.take() => Ok(slot),
+        slot = node.slots.take(live.held.row.record.consumer) => Ok(slot),
         reason = cancellation(&mut cancelled) => Err(Verdict::of(unlaunched(reason))),
         () = tokio::time::sleep(patience) => Err(Verdict::of(Reason::QueueExpired)),
     };
@@ -73,9 +74,13 @@ async fn run(node: &Arc<Node>, mut live: Live, mut cancelled: watch::Receiver<Op
         Err(verdict) => Attempted::never(verdict, None),
         // Every place is blocked by a wipe that failed: the operator has been alerted, and the client has the job still.
         Ok(None) => Attempted::never(Verdict::of(Reason::Resubmit), None),
-        Ok(Some(slot)) => attempt::run(node, &mut live, slot, &mut cancelled).await,
+        Ok(Some(slot)) => {
+            live.place.advance(Stage::Running);
+            // A box of its own: what only waits needs no room for what running takes.
+            Box::pin(attempt::run(node, &mut live, slot, &mut cancelled)).await
+        }
     };
-    ending::end(node, live, attempted).await;
+    Box::pin(ending::end(node, live, attempted)).await;
 }
 
 /// What has no engine yet has lost none: it may be submitted again all the same.
@@ -91,39 +96,27 @@ pub(crate) async fn cancellation(cancelled: &mut watch::Receiver<Option<Reason>>
     }
 }
 
-/// Why a state was not entered.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum EnterError {
-    /// The states do not allow it.
-    #[error("a step is out of turn")]
-    Transition(#[from] TransitionError),
-    /// It could not be written.
-    #[error("a step could not be written")]
-    Store(#[from] StoreError),
-}
-
-/// Enters a state: one transaction, then everybody who waits is told.
+/// Takes a step, which is not written yet: its event, to be written with the record.
 ///
 /// # Errors
-/// If the states do not allow it, or the node stops before it is written.
-pub(crate) async fn enter(
+/// If the states do not allow it.
+pub(crate) fn step(
     node: &Node,
     held: &mut Held<JobRow>,
     state: JobState,
     reason: Reason,
-) -> Result<(), EnterError> {
+) -> Result<Event, TransitionError> {
     let step = held.row.record.enter(state, reason, node.clock.now())?;
-    let record = &held.row.record;
-    let event = Event::JobState {
-        job: record.job,
-        attempt: step.attempt,
-        consumer: record.consumer,
-        state,
-        reason,
-        offer: None,
-        spec: None,
-    };
-    node.write_job(held, vec![event]).await?;
+    let (job, attempt, consumer) = (held.row.record.job, step.attempt, held.row.record.consumer);
+    Ok(Event::JobState { job, attempt, consumer, state, reason, offer: None, spec: None })
+}
+
+/// Writes steps that were taken: one transaction, then everybody who waits is told.
+///
+/// # Errors
+/// If the node stops before they are written.
+pub(crate) async fn write(node: &Node, held: &mut Held<JobRow>, steps: Vec<Event>) -> Result<(), StoreError> {
+    node.write_job(held, steps).await?;
     node.announce(held.row.record.job);
     Ok(())
 }

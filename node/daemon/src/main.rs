@@ -3,6 +3,7 @@
 //! Start with [`boot`], which puts the parts together; [`service`] is what the API asks of them,
 //! [`life`] the way of one job. The launcher is forked first, before any thread and any secret.
 
+mod admission;
 mod args;
 mod attempt;
 mod blobs;
@@ -18,6 +19,7 @@ mod ledger;
 mod leftovers;
 mod life;
 mod mend_log;
+mod modules;
 mod node;
 mod offers;
 mod presence;

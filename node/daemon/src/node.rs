@@ -1,10 +1,12 @@
 //! The node: what its parts share.
 
+use crate::admission::Admission;
 use crate::config::Config;
 use crate::epochs::Epochs;
 use crate::health::Health;
 use crate::ledger::Ledger;
 use crate::leftovers::Mending;
+use crate::modules::Modules;
 use crate::offers::Offers;
 use crate::presence::Presence;
 use crate::records::{Held, JobRow, Records, job_state};
@@ -26,7 +28,7 @@ use metrics_exporter_prometheus::PrometheusHandle;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
-use tokio::sync::{Semaphore, broadcast, watch};
+use tokio::sync::{broadcast, watch};
 
 /// How long to wait before a write that failed is tried again.
 const RETRY: Duration = Duration::from_secs(1);
@@ -44,6 +46,7 @@ pub(crate) struct Node {
     pub(crate) records: Records,
     pub(crate) ledger: Ledger,
     pub(crate) blobs: BlobStore,
+    pub(crate) modules: Modules,
     pub(crate) launcher: LauncherHandle,
     pub(crate) host: HostCapabilities,
     pub(crate) offers: Offers,
@@ -55,8 +58,7 @@ pub(crate) struct Node {
     pub(crate) slots: Slots,
     /// Jobs that have not ended: the attempt, and the switch that cancels it.
     pub(crate) live: Mutex<HashMap<JobId, (Attempt, watch::Sender<Option<Reason>>)>>,
-    /// Places in queue and slots together; a job holds one from its admission to its end.
-    pub(crate) admission: Arc<Semaphore>,
+    pub(crate) admission: Arc<Admission>,
     /// Names jobs whose record changed.
     pub(crate) changed: broadcast::Sender<JobId>,
     pub(crate) summary: Summary,

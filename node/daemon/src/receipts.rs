@@ -1,7 +1,6 @@
 //! From an ended attempt to its receipt.
 
 use crate::attempt::Attempted;
-use crate::ending::ENDED_OFFSET;
 use crate::node::Node;
 use crate::records::{EngineRow, Held, JobRow, ReceiptRow};
 use anyhow::{Context as _, Result};
@@ -13,11 +12,12 @@ use decores_audit::proof::InclusionProof;
 use decores_audit::receipt::predicate::{self, Predicate};
 use decores_audit::receipt::{ReceiptFile, build};
 use decores_keys::Envelope;
-use decores_sandbox::WipeRecord;
+use decores_sandbox::container::RunReport;
+use decores_sandbox::{Namespace, WipeRecord};
 use decores_types::{Attempt, Base64, JobId, JobState, Reason, Timestamp};
 
-/// Bytes of an engine's name that stand in a receipt.
-const MAX_ENGINE_NAME: usize = 64;
+/// Characters of an engine's name, and of a runtime's version, that stand in a receipt.
+const MAX_NAME: usize = 64;
 
 /// A signed payload and the event that commits to it.
 pub(crate) struct Sealed {
@@ -41,7 +41,7 @@ pub(crate) fn sign(node: &Node, predicate: Predicate, log_key: &Base64) -> Resul
 
 /// The receipt as it is handed out: with a proof under the newest checkpoint. Reads files.
 pub(crate) fn file(tiles: &dyn TileStore, key: &LogKey, receipt: &Held<ReceiptRow>) -> Result<Vec<u8>> {
-    let proof = proof(tiles, key, receipt.entry + ENDED_OFFSET)?;
+    let proof = proof(tiles, key, receipt.index())?;
     let file = ReceiptFile::new(receipt.row.envelope.clone(), receipt.row.entry.0.clone(), &proof);
     Ok(file.to_bytes()?)
 }
@@ -73,11 +73,12 @@ pub(crate) fn predicate(node: &Node, row: &JobRow, attempted: &Attempted, wipe: 
         offer: record.offer,
         spec: row.spec.clone(),
         program: finished.and_then(|f| f.program),
+        image: finished.and_then(|f| f.image),
         input: finished.and_then(|f| f.input),
         output: finished.and_then(|f| f.output).filter(|_| row.result_until.is_some()),
         logs: finished.and_then(|f| f.logs).filter(|_| row.logs_until.is_some()),
         protection: plan.map(|plan| plan.protection),
-        isolation: engine.map(isolation).transpose()?.flatten(),
+        isolation: engine.map(|engine| isolation(engine, attempted)).transpose()?.flatten(),
         limits: plan.map(|plan| plan.limits),
         result: predicate::Outcome {
             state: attempted.verdict.state,
@@ -90,7 +91,7 @@ pub(crate) fn predicate(node: &Node, row: &JobRow, attempted: &Attempted, wipe: 
         insecure: node.config.insecure.iter().map(|name| Code::parse(name)).collect::<Result<_, _>>()?,
         root_source: node.keystore.root_source(),
         times: times(row, node.clock.now()),
-        strength: predicate::strengths(),
+        strength: predicate::strengths(row.spec.engine),
         log_key: row.log_key.clone(),
     })
 }
@@ -100,19 +101,41 @@ pub(crate) fn version() -> Result<Version> {
     Ok(Version::parse(env!("CARGO_PKG_VERSION"))?)
 }
 
-fn isolation(engine: &EngineRow) -> Result<Option<predicate::Isolation>> {
+fn isolation(engine: &EngineRow, attempted: &Attempted) -> Result<Option<predicate::Isolation>> {
     let (Some(given), Some(locked)) = (&engine.given, &engine.locked) else { return Ok(None) };
+    let container = attempted.exit.as_ref().and_then(|exit| exit.container.as_ref());
     Ok(Some(predicate::Isolation {
         user: if given.own_user { predicate::User::Own } else { predicate::User::Shared },
-        namespaces: given.namespaces.iter().map(|n| Code::parse(&n.to_string())).collect::<Result<_, _>>()?,
+        namespaces: namespaces(&given.namespaces)?,
         seccomp: locked.seccomp,
         landlock: locked.landlock_abi,
-        cgroup: given.cgroup.iter().map(|c| Code::parse(c)).collect::<Result<_, _>>()?,
+        cgroup: controllers(&given.cgroup)?,
         swap: given.swap,
         network: predicate::Network::None,
-        engine: locked.engine.chars().take(MAX_ENGINE_NAME).collect(),
+        engine: locked.engine.chars().take(MAX_NAME).collect(),
         scratch: given.scratch,
+        container: container.map(held).transpose()?,
     }))
+}
+
+fn held(report: &RunReport) -> Result<predicate::Container> {
+    Ok(predicate::Container {
+        runtime: Code::parse(&report.runtime.to_string())?,
+        version: report.version.chars().take(MAX_NAME).collect(),
+        namespaces: namespaces(&report.namespaces)?,
+        seccomp: report.seccomp,
+        powerless: report.powerless,
+        own_ids: report.own_ids,
+        cgroup: controllers(&report.cgroup)?,
+    })
+}
+
+fn namespaces(list: &[Namespace]) -> Result<Vec<Code>> {
+    Ok(list.iter().map(|n| Code::parse(&n.to_string())).collect::<Result<_, _>>()?)
+}
+
+fn controllers(list: &[String]) -> Result<Vec<Code>> {
+    Ok(list.iter().map(|c| Code::parse(c)).collect::<Result<_, _>>()?)
 }
 
 fn usage(attempted: &Attempted) -> Option<predicate::Usage> {
@@ -145,7 +168,9 @@ fn retained(row: &JobRow) -> Result<Vec<predicate::Retained>> {
         predicate::Retained { what: Code::parse("log-entries")?, until: None },
         predicate::Retained { what: Code::parse("receipt")?, until: row.receipt_until },
     ];
-    for (what, until) in [("sealed-logs", row.logs_until), ("sealed-output", row.result_until)] {
+    let sealed =
+        [("sealed-logs", row.logs_until), ("sealed-module", row.module_until), ("sealed-output", row.result_until)];
+    for (what, until) in sealed {
         if until.is_some() {
             out.push(predicate::Retained { what: Code::parse(what)?, until });
         }

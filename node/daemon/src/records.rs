@@ -30,6 +30,9 @@ pub(crate) struct JobRow {
     pub(crate) result_until: Option<Timestamp>,
     /// Until when the sealed logs are kept; absent where there are none.
     pub(crate) logs_until: Option<Timestamp>,
+    /// Until when the compiled program is kept that the current attempt made or used; absent where none is.
+    #[serde(default)]
+    pub(crate) module_until: Option<Timestamp>,
     /// How the current attempt's engine is isolated; absent before one is launched.
     #[serde(default, deserialize_with = "of_this_version")]
     pub(crate) engine: Option<EngineRow>,
@@ -84,6 +87,21 @@ pub(crate) struct ReceiptRow {
     pub(crate) envelope: decores_keys::Envelope,
     /// The `job.ended` entry.
     pub(crate) entry: Base64,
+    /// How far that stands behind the first entry of its batch.
+    #[serde(default = "former_offset")]
+    pub(crate) offset: u64,
+}
+
+/// What it was before it was written down.
+const fn former_offset() -> u64 {
+    2
+}
+
+impl Held<ReceiptRow> {
+    /// The index of the `job.ended` entry.
+    pub(crate) const fn index(&self) -> u64 {
+        self.entry.saturating_add(self.row.offset)
+    }
 }
 
 /// Bytes the node keeps about itself.

@@ -4,6 +4,7 @@ use crate::blobs;
 use crate::ending;
 use crate::leftovers;
 use crate::life::Verdict;
+use crate::modules;
 use crate::node::Node;
 use crate::records::{Held, JobRow};
 use crate::wipe;
@@ -98,7 +99,14 @@ async fn sweep(node: &Node) -> Result<()> {
 
 async fn drop_file(node: &Node, blob: BlobName) -> Result<()> {
     tracing::info!(%blob, "deleting a sealed file that no record keeps");
-    let Err(cause) = wipe::delete(node, blob.clone()).await else { return Ok(()) };
+    let Err(cause) = wipe::delete(node, blob.clone()).await else {
+        let kept = blobs::attempt_of(&blob).filter(|_| wipe::check_of(&blob) == wipe::SEALED_MODULE);
+        // A receipt may say that it is kept still; its key went with the process that held it.
+        if let Some(event) = kept.and_then(|by| modules::removed(by, "restart")) {
+            node.note(vec![event]).await;
+        }
+        return Ok(());
+    };
     tracing::error!(%blob, error = cause, "failed to delete a sealed file");
     let known = match blobs::attempt_of(&blob) {
         Some(attempt) => leftovers::remember_file(node, attempt, wipe::check_of(&blob), cause).await?,

@@ -5,6 +5,7 @@
 
 use crate::blobs::names;
 use crate::leftovers;
+use crate::modules;
 use crate::node::Node;
 use crate::receipts::row_id;
 use crate::records::{Held, JobRow, RESULT_KEPT, job_state};
@@ -128,6 +129,7 @@ pub(crate) async fn expire(node: Arc<Node>, mut stopping: watch::Receiver<bool>)
         if node.health.holds_expiry() {
             continue;
         }
+        modules::expire(&node).await;
         if let Err(error) = round(&node, &states).await {
             tracing::error!(error = chain(&error), "failed to look for what has no time left");
         }
@@ -271,10 +273,12 @@ mod tests {
                 key_check: commitment.check(),
                 output_key: XWingKey::generate(1, &SystemRandom).unwrap().recipient().to_output_key(),
                 cache_seconds: 0,
+                cache_id: None,
             },
             log_key: Base64(vec![0; 32]),
             result_until: Some(at(10)),
             logs_until: Some(at(20)),
+            module_until: None,
             result_removed: None,
             logs_removed: None,
             receipt_until: Some(at(30)),

@@ -18,11 +18,10 @@ use decores_detection::AlertKind;
 use decores_http::{router, server};
 use decores_keys::RootSource;
 use decores_launcher::{Launcher, LauncherConfig};
-use decores_secrets::{Arena, forbid_core_dumps, raise_open_files};
+use decores_secrets::{Arena, forbid_core_dumps, raise_open_files, share_heap};
 use decores_system::{SystemClock, SystemRandom};
 use decores_telemetry::{Format, LOG_FORMAT_ENV};
 use decores_types::Reason;
-use decores_types::job::EngineKind;
 use std::io::Write as _;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
@@ -32,8 +31,6 @@ use std::time::Duration;
 use tokio::net::{TcpListener, TcpSocket};
 use tokio::signal::unix::{SignalKind, signal};
 
-/// File name of the wasm engine, beside this program.
-const WASM_ENGINE: &str = "decores-engine-wasm";
 /// Bytes of an answer that may wait in the kernel, a connection (the kernel doubles it). A socket takes more when a
 /// third has left it, which a reader of `bytes_per_second` must manage within the time for a body.
 const SEND_BUFFER: u32 = 64 * 1024;
@@ -44,26 +41,18 @@ const VITAL: [&str; 3] = ["launcher-reader", "sequencer", "store"];
 /// How long jobs get to end when the node stops.
 const STOP_PATIENCE: Duration = Duration::from_secs(20);
 
-/// Forks the launcher; `owner` says whether it is to run jobs, or only to look. Nothing may have started a thread before.
-pub(crate) fn fork_launcher(config: &Config, home: &Home, owner: bool) -> Result<Launcher> {
-    let own = std::env::current_exe().context("failed to find this program's own file")?;
-    let engine: PathBuf = own.with_file_name(WASM_ENGINE);
-    if !engine.is_file() {
-        anyhow::bail!("`{}` is missing; build or install it beside decoresd", engine.display());
+/// Forks the launcher, or connects to the helper's; `owner` says whether it is to run jobs, or only to look. Nothing may
+/// have started a thread before.
+pub(crate) fn start_launcher(config: &Config, home: &Home, owner: bool) -> Result<Launcher> {
+    if let Some(socket) = &config.helper {
+        return decores_helper_link::connect(socket).context("failed to connect to the helper");
     }
-    let sandbox = &config.sandbox;
-    let max = sandbox.max_limits;
-    Launcher::fork(LauncherConfig {
-        engines: vec![(EngineKind::Wasm, engine)],
-        jails: home.jails(),
-        scratch: home.scratch(),
-        first_uid: sandbox.first_uid,
-        slots: u32::try_from(sandbox.slots)?,
-        max_limits: max,
-        owner,
-        max_deadline_ms: max.wall_ms.saturating_add(max.compile_ms).saturating_add(sandbox.overhead_ms),
-    })
-    .context("failed to start the launcher")
+    let own = std::env::current_exe().context("failed to find this program's own file")?;
+    let programs = own.parent().context("this program lies in no folder")?;
+    let all = LauncherConfig::of_node(&config.sandbox, programs, config.runtime, home.jails(), home.scratch())
+        .map_err(anyhow::Error::msg)
+        .context("failed to find the engines; build or install them beside decoresd")?;
+    Launcher::fork(LauncherConfig { owner, ..all }).context("failed to start the launcher")
 }
 
 /// `decoresd run`.
@@ -73,10 +62,11 @@ pub(crate) fn run(flags: &Run) -> Result<ExitCode> {
         Ok(config) => config,
         Err(error) => return Ok(bad_config(&error)),
     };
-    let launcher = fork_launcher(&config, &home, true)?;
+    let launcher = start_launcher(&config, &home, true)?;
     forbid_core_dumps().context("failed to forbid core dumps")?;
     end_with_vital_threads();
     raise_open_files().context("failed to raise the limit on open files")?;
+    share_heap();
     let arena = Arena::global().context("failed to lock memory for secrets")?;
     let format = std::env::var(LOG_FORMAT_ENV).ok();
     decores_telemetry::init("info", Format::resolve(false, format.as_deref()));

@@ -10,6 +10,7 @@ use crate::tls::Authority;
 use decores_audit::event::Event;
 use decores_detection::{AlertKind, Jump};
 use decores_keys::OfferKey;
+use decores_secrets::return_heap;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
@@ -17,7 +18,7 @@ use tokio::task::JoinHandle;
 
 /// How often most of it is done.
 const MINUTE: Duration = Duration::from_secs(60);
-/// How often expired offers are looked for: their keys should not outlive them by much.
+/// How often expired offers are looked for, whose keys should not outlive them by much, and kept places.
 const OFFERS: Duration = Duration::from_secs(1);
 /// Minutes between two renewals of the served certificate: a day.
 const RENEWAL: u32 = 24 * 60;
@@ -68,7 +69,7 @@ fn renew(node: &Node, authority: &Authority) {
     }
 }
 
-/// Destroys the keys of expired offers, until the node stops.
+/// Destroys the keys of expired offers and gives out places that were kept for nobody, until the node stops.
 async fn offers(node: Arc<Node>, mut stopping: watch::Receiver<bool>) {
     let mut period = tokio::time::interval(OFFERS);
     loop {
@@ -76,6 +77,7 @@ async fn offers(node: Arc<Node>, mut stopping: watch::Receiver<bool>) {
             _ = period.tick() => {}
             _ = stopping.changed() => return,
         }
+        node.slots.hand_out();
         let expired = node.offers.expired(node.clock.now());
         if !expired.is_empty() {
             // Their keys end at once; only telling of it waits for the store.
@@ -98,6 +100,8 @@ async fn minutely(node: Arc<Node>, authority: Arc<Authority>, mut stopping: watc
         node.refusals.next_minute();
         epochs::rotate(&node).await;
         presence::refresh(&node).await;
+        // What a busy minute needed is not kept for the next one.
+        return_heap();
         if node.ledger.is_stalled() && !stalled {
             node.alert(AlertKind::LogStalled, "the log could not be extended".to_owned()).await;
         }

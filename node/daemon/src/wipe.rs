@@ -20,6 +20,9 @@ pub(crate) const SEALED_OUTPUT: &str = "sealed-output";
 /// What the check of sealed logs is called that no record keeps.
 pub(crate) const SEALED_LOGS: &str = "sealed-logs";
 
+/// What the check of a kept program is called that nobody keeps any more.
+pub(crate) const SEALED_MODULE: &str = "sealed-module";
+
 /// What was looked at, and why some of it is not known to be gone.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Wiped {
@@ -30,8 +33,9 @@ pub(crate) struct Wiped {
 /// When an engine's traces are removed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum When {
-    /// The launcher did when the engine ended; it tries again only where something is left.
-    AtItsEnd,
+    /// The launcher did when the engine ended, and this is what it found then, if it told; it tries again only where
+    /// something is left.
+    AtItsEnd(Option<Leftovers>),
     /// Nobody has since: it may be a former launcher's engine.
     Now,
 }
@@ -96,6 +100,7 @@ fn file_of(job: JobId, attempt: Attempt, what: &str) -> Result<BlobName, BlobErr
     Ok(match what {
         SEALED_OUTPUT => names.output,
         SEALED_LOGS => names.logs,
+        SEALED_MODULE => names.module,
         _ => names.payload,
     })
 }
@@ -105,6 +110,7 @@ pub(crate) fn check_of(blob: &BlobName) -> &'static str {
     match blob.as_str().rsplit_once('.') {
         Some((_, "output")) => SEALED_OUTPUT,
         Some((_, "logs")) => SEALED_LOGS,
+        Some((_, "module")) => SEALED_MODULE,
         _ => SEALED_INPUT,
     }
 }
@@ -121,6 +127,9 @@ pub(crate) async fn delete(node: &Node, name: BlobName) -> Result<(), String> {
 
 /// What the machine shows of an engine once it was removed.
 async fn left(node: &Node, plan: &IsolationPlan, when: When) -> Result<Leftovers, String> {
+    if when == When::AtItsEnd(Some(Leftovers::default())) {
+        return Ok(Leftovers::default());
+    }
     let (launcher, plan) = (node.launcher.clone(), plan.clone());
     match tokio::task::spawn_blocking(move || remove(&launcher, &plan, when)).await {
         Ok(Ok(left)) => Ok(left),
@@ -131,7 +140,7 @@ async fn left(node: &Node, plan: &IsolationPlan, when: When) -> Result<Leftovers
 
 fn remove(launcher: &LauncherHandle, plan: &IsolationPlan, when: When) -> Result<Leftovers, LaunchError> {
     match when {
-        When::AtItsEnd => match launcher.inspect(plan.job, plan.attempt)? {
+        When::AtItsEnd(_) => match launcher.inspect(plan.job, plan.attempt)? {
             left if left == Leftovers::default() => Ok(left),
             _ => launcher.remove(plan),
         },

@@ -3,14 +3,16 @@
 use crate::failure::Failure;
 use crate::router::Shared;
 use crate::service::Service;
+use crate::turns::Turn;
 use axum::extract::FromRequestParts;
 use axum::http::header::AUTHORIZATION;
 use axum::http::request::Parts;
 use decores_access::{ActionType, Permit, Principal};
+use decores_api::{Code, Problem};
 
-/// Somebody who presented a good API key.
+/// Somebody who presented a good API key, and has not too many requests being answered.
 #[derive(Debug)]
-pub struct Caller(pub Principal);
+pub struct Caller(pub Principal, #[expect(dead_code, reason = "held until the request is answered")] Turn);
 
 impl Caller {
     /// Asks for a permit; a refusal is logged.
@@ -35,6 +37,16 @@ impl<S: Service> FromRequestParts<Shared<S>> for Caller {
             .and_then(|value| value.to_str().ok())
             .and_then(|value| value.strip_prefix("Bearer "))
             .map(str::to_owned);
-        Ok(Self(shared.node.authenticate(token.as_deref()).await?))
+        let principal = shared.node.authenticate(token.as_deref()).await?;
+        let most = shared.limits.requests_per_consumer;
+        match shared.turns.begin(principal.consumer(), most) {
+            Some(turn) => Ok(Self(principal, turn)),
+            None => {
+                shared.node.crowded();
+                let detail = format!("{most} of your requests are being answered, and no more are at a time");
+                let hint = "ask again when one of them is; the operator can allow more: `api.requests_per_consumer`";
+                Err(Problem::new(Code::TooManyRequests, detail).hint(hint).into())
+            }
+        }
     }
 }

@@ -17,6 +17,7 @@ mod pace;
 pub mod router;
 pub mod server;
 pub mod service;
+mod turns;
 
 pub use body::PayloadStream;
 pub use failure::Failure;

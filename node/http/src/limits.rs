@@ -9,6 +9,9 @@ pub struct HttpLimits {
     pub connections: usize,
     /// Requests on one connection; a client with more connects again. Nobody keeps a place by asking for ever.
     pub requests: u32,
+    /// Requests of one consumer that are answered at a time: a submission that arrives and a wait for news are such, and
+    /// each holds a connection. Whoever waits for all of a full share of jobs stays below.
+    pub requests_per_consumer: usize,
     /// For the TLS handshake, a request's head (waiting for the next request included), and the head of a
     /// submission, each as a whole. A slow client holds nothing but its place.
     pub head: Duration,
@@ -31,6 +34,7 @@ impl HttpLimits {
     pub const DEFAULT: Self = Self {
         connections: 512,
         requests: 100,
+        requests_per_consumer: 128,
         head: Duration::from_secs(10),
         body: Duration::from_secs(20),
         bytes_per_second: 4096,

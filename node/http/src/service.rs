@@ -51,6 +51,9 @@ pub trait Service: Send + Sync + 'static {
     /// Notes a refusal after sign-in.
     fn refused(&self, who: &Principal, refusal: decores_access::Refusal) -> impl Future<Output = ()> + Send;
 
+    /// Counts a request that was refused since its consumer has too many already.
+    fn crowded(&self);
+
     /// The signed node statement.
     fn node(&self) -> impl Answer<NodeResponse>;
 

@@ -1,12 +1,15 @@
 //! A submission is replayed: by a client that lost the answer, or by somebody who recorded it. The same key
 //! and spec give the same job and run nothing twice; the same key with another spec is refused.
 
+use decores_api::headers::{IDEMPOTENCY_KEY, SUBMISSION};
 use decores_api::jobs::Job as JobView;
 use decores_api::{Page, paths};
-use decores_tests::job::{Input, Job};
+use decores_tests::job::{Input, Job, submission};
 use decores_tests::node::Node;
+use decores_tests::transport::Response;
 use decores_tests::wasm;
 use decores_types::{JobState, Reason};
+use std::io::Write as _;
 
 #[test]
 fn the_same_key_and_spec_give_the_same_answer() {
@@ -28,6 +31,28 @@ fn the_same_key_and_spec_give_the_same_answer() {
     assert_eq!(ended.view.attempt.0, 1);
     let all: Page<JobView> = consumer.get(paths::JOBS).json();
     assert_eq!(all.items.len(), 1);
+}
+
+/// Whoever asked on it again might ask a node that has just ended it.
+#[test]
+fn an_answer_that_leaves_a_payload_unread_says_that_its_connection_ends() {
+    let node = Node::start();
+    let consumer = node.consumer();
+    let job = Job::new(&wasm::nothing(), Input::default());
+    consumer.wait(consumer.submit(&job).json::<JobView>().job);
+    let body = submission(consumer.offer().document().offer, &job.spec, &[0; 1 << 20]);
+    let head = format!(
+        "POST {} HTTP/1.1\r\nhost: node\r\nauthorization: Bearer {}\r\ncontent-type: {SUBMISSION}\r\n\
+         {IDEMPOTENCY_KEY}: {}\r\ncontent-length: {}\r\n\r\n",
+        paths::JOBS,
+        consumer.key(),
+        job.idempotency_key,
+        body.len()
+    );
+    let mut line = node.transport().connect().unwrap();
+    let _ = line.write_all(head.as_bytes()).and_then(|()| line.write_all(&body));
+    let answer = Response::read(&mut line).unwrap();
+    assert_eq!((answer.status, answer.header("connection")), (200, Some("close")));
 }
 
 #[test]

@@ -11,6 +11,7 @@ enum Layer {
     Backend,
     Engine,
     Jail,
+    Attempt,
     Api,
     Client,
     Cli,
@@ -18,6 +19,7 @@ enum Layer {
     Console,
     HelperLink,
     Program,
+    Escape,
     Tool,
 }
 
@@ -30,11 +32,12 @@ impl Layer {
             Self::Backend
             | Self::Engine
             | Self::Jail
+            | Self::Attempt
             | Self::Client
             | Self::Http
             | Self::Console
             | Self::HelperLink => 2,
-            Self::Cli | Self::Program => 3,
+            Self::Cli | Self::Program | Self::Escape => 3,
             Self::Tool => 4,
         }
     }
@@ -48,8 +51,8 @@ impl Layer {
                  keys -> attestation, compliance -> audit, incidents -> detection, audit -> keys"
             }
             Self::Backend => "a backend uses foundation and domains, and knows no other backend",
-            Self::Engine | Self::Jail => {
-                "an engine uses foundation, the jail and the domains keys, sandbox, attestation and privacy"
+            Self::Engine | Self::Jail | Self::Attempt => {
+                "an engine uses foundation, attempt, the jail and the domains keys, sandbox, attestation and privacy"
             }
             Self::Api | Self::HelperLink => "the words on the wire use foundation only",
             Self::Client => "the client uses foundation, api and the domains keys and audit",
@@ -59,7 +62,8 @@ impl Layer {
             Self::Http => "http uses foundation, domains and api",
             Self::Console => "the console uses foundation, domains, api and http",
             Self::Program => "daemon and helper use everything but engines, client and the command line",
-            Self::Tool => "nothing may use tests and tools, but the campaign the tests",
+            Self::Escape => "the escape table uses foundation, domains, backends and the engines' jail",
+            Self::Tool => "nothing may use tests and tools, but campaign and load the tests",
         }
     }
 }
@@ -72,6 +76,7 @@ fn place(folder: &str) -> Option<(Layer, &str)> {
         ("domains", _) => Layer::Domain,
         ("backends", _) => Layer::Backend,
         ("engines", "jail") => Layer::Jail,
+        ("engines", "attempt") => Layer::Attempt,
         ("engines", _) => Layer::Engine,
         ("node", "api") => Layer::Api,
         ("node", "client") => Layer::Client,
@@ -80,7 +85,8 @@ fn place(folder: &str) -> Option<(Layer, &str)> {
         ("node", "console") => Layer::Console,
         ("node", "helper-link") => Layer::HelperLink,
         ("node", "daemon" | "helper") => Layer::Program,
-        ("tests" | "campaign" | "fuzz" | "benches" | "xtask", _) => Layer::Tool,
+        ("node", "escape") => Layer::Escape,
+        ("tests" | "campaign" | "load" | "fuzz" | "benches" | "xtask", _) => Layer::Tool,
         _ => return None,
     };
     Some((layer, if name.is_empty() { group } else { name }))
@@ -89,13 +95,16 @@ fn place(folder: &str) -> Option<(Layer, &str)> {
 /// Whether the first may use the second. The exceptions are in `docs/decisions/0001-client-seals.md`.
 fn allowed((from, from_name): (Layer, &str), (to, to_name): (Layer, &str)) -> bool {
     use Layer::{
-        Api, Backend, Cli, Client, Console, Domain, Engine, Foundation, HelperLink, Http, Jail, Program, Tool,
+        Api, Attempt, Backend, Cli, Client, Console, Domain, Engine, Escape, Foundation, HelperLink, Http, Jail,
+        Program, Tool,
     };
     match (from, to) {
-        // The campaign drives nodes as the tests do.
-        (Tool, Tool) => (from_name, to_name) == ("campaign", "tests"),
+        // Both drive nodes as the tests do.
+        (Tool, Tool) => matches!((from_name, to_name), ("campaign" | "load", "tests")),
         (Tool, _) => true,
-        (_, Foundation) | (Engine, Jail) | (Backend | Http | Console | Program, Domain) => true,
+        (_, Foundation) | (Engine, Attempt) | (Engine | Attempt, Jail) | (Backend | Http | Console | Program | Escape, Domain) => true,
+        // It stands in an engine's place, in jails that the launcher makes.
+        (Escape, Backend | Jail) => true,
         (Domain, Domain) => matches!(
             (from_name, to_name),
             ("keys", "attestation")
@@ -104,7 +113,7 @@ fn allowed((from, from_name): (Layer, &str), (to, to_name): (Layer, &str)) -> bo
                 | ("audit", "keys")
                 | (_, "access")
         ),
-        (Engine | Jail, Domain) => matches!(to_name, "keys" | "sandbox" | "attestation" | "privacy"),
+        (Engine | Jail | Attempt, Domain) => matches!(to_name, "keys" | "sandbox" | "attestation" | "privacy"),
         (Client, Domain) => matches!(to_name, "keys" | "audit"),
         (Cli, Domain) => matches!(to_name, "audit" | "attestation"),
         // A program brings clock and randomness; nothing else of the machine is its business.
@@ -169,6 +178,8 @@ mod tests {
             ("domains/posture", "domains/access"),
             ("backends/launcher", "domains/sandbox"),
             ("engines/wasm", "engines/jail"),
+            ("engines/container", "engines/attempt"),
+            ("engines/attempt", "engines/jail"),
             ("engines/wasm", "domains/keys"),
             ("node/client", "domains/keys"),
             ("node/cli", "domains/audit"),
@@ -177,6 +188,8 @@ mod tests {
             ("node/http", "domains/detection"),
             ("node/daemon", "backends/system"),
             ("node/daemon", "node/http"),
+            ("node/escape", "backends/launcher"),
+            ("node/escape", "engines/jail"),
             ("tests", "node/client"),
         ] {
             assert!(may(from, to), "{from} -> {to}");
@@ -193,6 +206,8 @@ mod tests {
             ("backends/blobs", "backends/system"),
             ("backends/blobs", "node/api"),
             ("engines/wasm", "domains/audit"),
+            ("engines/attempt", "engines/container"),
+            ("engines/jail", "engines/attempt"),
             ("engines/wasm", "backends/system"),
             ("engines/wasm", "node/api"),
             ("node/api", "domains/audit"),
@@ -206,6 +221,8 @@ mod tests {
             ("node/daemon", "node/client"),
             ("node/daemon", "engines/jail"),
             ("node/daemon", "tests"),
+            ("node/daemon", "node/escape"),
+            ("node/escape", "engines/wasm"),
             ("domains/keys", "xtask"),
         ] {
             assert!(!may(from, to), "{from} -> {to}");

@@ -26,14 +26,25 @@ use std::os::fd::FromRawFd;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
+mod containers;
 mod leftovers;
+mod report;
+mod service;
 
 fn main() {
     if std::env::args().next().as_deref() == Some("/engine") {
         return engine();
     }
+    if std::env::args().next().as_deref() == Some("decores-helper") {
+        return containers::helper();
+    }
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
+        ["probe-container", ..] => return containers::trial(),
+        ["serving", socket, folder] => return service::serving(Path::new(socket), Path::new(folder)),
+        ["guest", role, user, socket, folder] => {
+            return service::guest(role, user.parse().unwrap(), Path::new(socket), Path::new(folder));
+        }
         ["doomed", folder] => return doomed(Path::new(folder)),
         ["unstartable", folder] => return unstartable(Path::new(folder)),
         ["squat", process] => return leftovers::squat(process),
@@ -67,6 +78,12 @@ fn main() {
         ("a mount that is held is told until it is let go", leftovers::held_mount),
         ("files that cannot be removed are told until they can", leftovers::immutable),
         ("what another launcher left elsewhere is found", leftovers::elsewhere),
+        ("a container's helper has what it needs and its own namespaces", containers::surroundings),
+        ("a container goes with its engine, wherever its groups lie", containers::engine_killed),
+        ("a helper that is gone is told to its engine", containers::helper_gone),
+        ("what a helper does not report is not told", containers::unreported),
+        ("containers outside the rules are refused", containers::refused),
+        ("a service of root's serves one node, of one user, as its configuration says", service::conversations),
         ("memory exhaustion ends engines first", leftovers::memory_exhaustion),
         ("only what has ended is removed", leftovers::remove_live),
         ("a launcher that dies takes its engines along, and its successor cleans up", launcher_killed),
@@ -87,19 +104,30 @@ struct World {
     config: LauncherConfig,
 }
 
+fn config_in(folder: &Path, engine: &Path) -> LauncherConfig {
+    LauncherConfig {
+        io_bytes: 1 << 30,
+        owner: true,
+        holes: Vec::new(),
+        containers: Ok(containers::containers()),
+        engines: [EngineKind::Wasm, EngineKind::Container].map(|kind| (kind, engine.to_owned())).to_vec(),
+        jails: folder.join("jails"),
+        scratch: folder.join("scratch"),
+        first_uid: SandboxConfig::default().first_uid + 100,
+        slots: 2,
+        max_limits: SandboxConfig::default().max_limits,
+        max_deadline_ms: 1_000_000,
+    }
+}
+
 impl World {
     fn start_in(folder: &Path, engine: &Path) -> Self {
-        let config = LauncherConfig {
-            owner: true,
-            engines: vec![(EngineKind::Wasm, engine.to_owned())],
-            jails: folder.join("jails"),
-            scratch: folder.join("scratch"),
-            first_uid: SandboxConfig::default().first_uid + 100,
-            slots: 2,
-            max_limits: SandboxConfig::default().max_limits,
-            max_deadline_ms: 1_000_000,
-        };
-        let launcher = Launcher::fork(config.clone()).unwrap().connect().unwrap();
+        let config = config_in(folder, engine);
+        Self::of(Launcher::fork(config.clone()).unwrap(), config)
+    }
+
+    fn of(launcher: Launcher, config: LauncherConfig) -> Self {
+        let launcher = launcher.connect().unwrap();
         let host = launcher.probe().unwrap();
         Self { launcher, host, config }
     }
@@ -119,7 +147,9 @@ impl World {
                 controllers: self.host.cgroup.clone(),
                 memory_bytes: 64 << 20,
                 tasks: 8,
+                io_bytes: 1 << 30,
             }),
+            container: None,
             limits: Limits::default(),
             scratch: ScratchPlan::Tmpfs { noswap: self.host.tmpfs_noswap },
             scratch_bytes: 4 << 20,
@@ -152,6 +182,7 @@ impl World {
             payload: null(),
             output: null(),
             logs: null(),
+            module: None,
         };
         job_write.write_all(command.as_bytes()).unwrap();
         drop(job_write);
@@ -463,8 +494,9 @@ fn engine() {
     let mut command = String::new();
     job.read_to_string(&mut command).unwrap();
     match command.as_str() {
-        "report" => report(&mut events, &open.join(" ")),
+        "report" => report::report(&mut events, &open.join(" ")),
         "exit" => std::process::exit(7),
+        "ask" | "break" | "gone" | "silent" | "stay" => containers::engine(&command, &mut events),
         "store" => store(&mut events, 1),
         "overfill" => store(&mut events, 8),
         "memory" => {
@@ -495,37 +527,6 @@ fn engine() {
     }
 }
 
-/// Whether a process of the engine's that aborts leaves its memory anywhere.
-fn dumps() -> bool {
-    let mut status = 0;
-    // SAFETY: the child only ends; the parent waits for it.
-    unsafe {
-        match libc::fork() {
-            0 => {
-                libc::chdir(c"/scratch".as_ptr());
-                libc::abort()
-            }
-            child => assert_eq!(libc::waitpid(child, &raw mut status, 0), child),
-        }
-    }
-    assert!(libc::WIFSIGNALED(status));
-    let left = fs::read_dir("/scratch").into_iter().flatten().count();
-    libc::WCOREDUMP(status) || left > 0
-}
-
-/// Folders, three levels deep, that a file can be made in.
-fn probe_writable(folder: &Path, depth: u32, found: &mut Vec<String>) {
-    if fs::write(folder.join("trial"), "").is_ok() {
-        fs::remove_file(folder.join("trial")).unwrap();
-        found.push(folder.to_str().unwrap().to_owned());
-    }
-    for entry in fs::read_dir(folder).into_iter().flatten().flatten().filter(|_| depth < 3) {
-        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
-            probe_writable(&entry.path(), depth + 1, found);
-        }
-    }
-}
-
 /// Writes files of 4 MiB each, says so and waits.
 fn store(events: &mut File, files: u32) {
     let text = leftovers::SECRET.repeat((4 << 20) / leftovers::SECRET.len());
@@ -542,53 +543,4 @@ fn store(events: &mut File, files: u32) {
         // SAFETY: waits for a signal.
         unsafe { libc::pause() };
     }
-}
-
-fn report(events: &mut File, descriptors: &str) {
-    let mut say = |name: &str, value: &dyn std::fmt::Display| writeln!(events, "{name}={value}").unwrap();
-    say("descriptors", &descriptors);
-    say("environment", &std::env::vars_os().map(|(k, _)| k.into_string().unwrap()).collect::<Vec<_>>().join(" "));
-    let mut capabilities = [0_u32; 6];
-    let header = [0x2008_0522_u32, 0];
-    let mut core = libc::rlimit { rlim_cur: 9, rlim_max: 9 };
-    let mut host = [0_u8; 64];
-    // SAFETY: every pointer is to a local of the right size, the rest are numbers.
-    unsafe {
-        say("uid", &libc::getuid());
-        say("gid", &libc::getgid());
-        say("groups", &libc::getgroups(0, std::ptr::null_mut()));
-        say("become-root", &(libc::setuid(0) == 0));
-        say("pid", &libc::getpid());
-        say("leader", &(libc::getsid(0) == libc::getpid()));
-        say("no-new-privileges", &libc::prctl(libc::PR_GET_NO_NEW_PRIVS, 0, 0, 0, 0));
-        libc::syscall(libc::SYS_capget, header.as_ptr(), capabilities.as_mut_ptr());
-        say("capabilities", &capabilities.iter().fold(0, |all, c| all | c));
-        libc::getrlimit(libc::RLIMIT_CORE, &raw mut core);
-        say("core", &core.rlim_max);
-        say("umask", &format!("{:o}", libc::umask(0o077)));
-        libc::gethostname(host.as_mut_ptr().cast(), host.len());
-        say("mount", &(libc::mount(c"x".as_ptr(), c"/scratch".as_ptr(), c"tmpfs".as_ptr(), 0, std::ptr::null()) == 0));
-        say("signal-2", &(libc::kill(2, 0) == 0));
-    }
-    say("dumped", &dumps());
-    say(
-        "syslog",
-        &["/dev/log", "/run/systemd/journal/socket"]
-            .iter()
-            .any(|path| std::os::unix::net::UnixDatagram::unbound().and_then(|socket| socket.connect(path)).is_ok()),
-    );
-    say("host", &String::from_utf8_lossy(&host).trim_end_matches('\0'));
-    say("network", &std::net::UdpSocket::bind("127.0.0.1:0").and_then(|s| s.send_to(b"x", "127.0.0.1:9")).is_ok());
-    let mut root: Vec<String> =
-        fs::read_dir("/").into_iter().flatten().flatten().map(|e| e.file_name().into_string().unwrap()).collect();
-    root.sort();
-    say("root", &root.join(" "));
-    let mut writable = Vec::new();
-    probe_writable(Path::new("/"), 0, &mut writable);
-    say("writable", &writable.join(" "));
-    say("write-root", &fs::write("/x", b"x").is_ok());
-    say("write-library", &fs::write("/usr/lib/decores-test", b"x").is_ok());
-    say("write-scratch", &fs::write("/scratch/x", b"x").is_ok());
-    say("scratch-full", &fs::write("/scratch/y", vec![0; 5 << 20]).is_err());
-    say("passwd", &fs::read("/etc/passwd").is_ok());
 }

@@ -1,5 +1,6 @@
 //! The receipt file, read strictly: one encoding, no unknown member, one signature.
 
+use crate::code::Code;
 use crate::proof::InclusionProof;
 use crate::receipt::predicate::Predicate;
 use crate::receipt::{MAX_RECEIPT, PAYLOAD_TYPE, RECEIPT_TYPE, STATEMENT_TYPE};
@@ -40,6 +41,9 @@ pub enum Unbuilt {}
 pub struct Opening {
     /// SHA-256 of the input's manifest.
     pub input: HexDigest,
+    /// Digest of the image in the program.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image: Option<HexDigest>,
     /// The job's commitment key.
     pub key: Base64,
     /// The output's manifest; absent where there is no output.
@@ -50,9 +54,10 @@ pub struct Opening {
 }
 
 impl Opening {
-    /// The opening of a job.
+    /// The opening of a job whose program is no image.
     pub fn new(key: &CommitmentKey, program: Digest, input: Digest, output: Option<OutputManifest>) -> Self {
-        Self { input: HexDigest(input), key: key.expose().as_slice().into(), output, program: HexDigest(program) }
+        let (input, key, program) = (HexDigest(input), key.expose().as_slice().into(), HexDigest(program));
+        Self { image: None, input, key, output, program }
     }
 
     /// The commitment key; `None` if it has not 32 bytes.
@@ -229,10 +234,16 @@ fn check_sorted(predicate: &Predicate) -> Result<(), ReceiptError> {
         return Err(ReceiptError::Order("insecure"));
     }
     if let Some(isolation) = &predicate.isolation {
-        for (name, list) in [("namespaces", &isolation.namespaces), ("cgroup", &isolation.cgroup)] {
-            if !list.is_sorted_by(|a, b| a < b) {
-                return Err(ReceiptError::Order(name));
-            }
+        check_held(&isolation.namespaces, &isolation.cgroup)?;
+        isolation.container.as_ref().map_or(Ok(()), |held| check_held(&held.namespaces, &held.cgroup))?;
+    }
+    Ok(())
+}
+
+fn check_held(namespaces: &[Code], cgroup: &[Code]) -> Result<(), ReceiptError> {
+    for (name, list) in [("namespaces", namespaces), ("cgroup", cgroup)] {
+        if !list.is_sorted_by(|a, b| a < b) {
+            return Err(ReceiptError::Order(name));
         }
     }
     Ok(())

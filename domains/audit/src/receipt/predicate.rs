@@ -2,6 +2,7 @@
 
 use crate::code::{Code, Version};
 use decores_keys::RootSource;
+use decores_types::job::EngineKind;
 use decores_types::{
     Attempt, Base64, Commitment, ConsumerId, JobId, JobSpec, JobState, KeyId, Limits, OfferId, Protection, Reason,
     Scratch, Strength, Swap, Timestamp, WipeCategory,
@@ -28,6 +29,9 @@ pub struct Predicate {
     /// Commitment to the program the engine opened.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub program: Option<Commitment>,
+    /// Commitment to the digest of the image in it, for a container.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image: Option<Commitment>,
     /// Commitment to the input the engine opened.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub input: Option<Commitment>,
@@ -98,6 +102,36 @@ pub struct Isolation {
     pub engine: String,
     /// Where input and output files lay.
     pub scratch: Scratch,
+    /// How the container beside it was isolated; absent where none was started.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub container: Option<Container>,
+}
+
+/// How a container was isolated, as read back from the kernel before its program started.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct Container {
+    /// What ran it: `libcontainer`, `runc`, `runsc` or `kata`.
+    pub runtime: Code,
+    /// The version that says of itself.
+    pub version: String,
+    /// Namespaces of its own, sorted.
+    pub namespaces: Vec<Code>,
+    /// Whether a seccomp filter was in force.
+    pub seccomp: bool,
+    /// Whether it had no capabilities and could get none.
+    pub powerless: bool,
+    /// Whether its users were mapped to a range that no other job had.
+    pub own_ids: bool,
+    /// Cgroup controllers whose limits held, sorted.
+    pub cgroup: Vec<Code>,
+}
+
+impl Container {
+    /// What such a container may be called.
+    pub fn protection(&self) -> Protection {
+        if self.runtime.as_str() == "kata" { Protection::Vm } else { Protection::Container }
+    }
 }
 
 /// As whom an engine ran.
@@ -204,7 +238,7 @@ pub struct Times {
 }
 
 /// How strongly each member is known of a node without hardware evidence: by its own word.
-pub fn strengths() -> BTreeMap<String, Strength> {
+pub fn strengths(engine: EngineKind) -> BTreeMap<String, Strength> {
     const MEMBERS: [&str; 19] = [
         "attempt",
         "consumer",
@@ -226,5 +260,9 @@ pub fn strengths() -> BTreeMap<String, Strength> {
         "times",
         "wipe",
     ];
-    MEMBERS.iter().map(|m| ((*m).to_owned(), Strength::Asserted)).collect()
+    let image = match engine {
+        EngineKind::Wasm => None,
+        EngineKind::Container => Some("image"),
+    };
+    MEMBERS.into_iter().chain(image).map(|m| (m.to_owned(), Strength::Asserted)).collect()
 }

@@ -1,6 +1,6 @@
 //! The claims of a receipt, and what a verifier may demand.
 
-use decores_types::{Protection, Strength};
+use decores_types::{Digest, Protection, Strength};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
@@ -40,6 +40,8 @@ claims! {
     Spec = "spec", Asserted;
     /// What ran.
     Program = "program", Asserted;
+    /// The image in it.
+    Image = "image", Asserted;
     /// What went in.
     Input = "input", Asserted;
     /// What came out.
@@ -104,7 +106,7 @@ impl fmt::Display for Status {
     }
 }
 
-/// A claim that must hold; text form `wipe` or `protection=enclave`.
+/// A claim that must hold; text form `wipe`, `protection=enclave` or `image=sha256:…`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub enum Require {
@@ -112,11 +114,13 @@ pub enum Require {
     Claim(Claim),
     /// At least this protection.
     Protection(Protection),
+    /// This image.
+    Image(Digest),
 }
 
 /// A demand that is none.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("not a claim: `{0}`; known are `protection=process|container|vm|enclave` and {names}", names = names())]
+#[error("not a claim: `{0}`; known are `protection=process|container|vm|enclave`, `image=sha256:…` and {names}", names = names())]
 pub struct RequireError(String);
 
 impl Require {
@@ -125,7 +129,10 @@ impl Require {
     /// # Errors
     /// If it names no claim.
     pub fn parse(text: &str) -> Result<Self, RequireError> {
-        let refused = || RequireError(text.chars().take(64).collect::<String>().escape_debug().to_string());
+        let refused = || RequireError(text.chars().take(80).collect::<String>().escape_debug().to_string());
+        if let Some(digest) = text.strip_prefix("image=") {
+            return Digest::parse(digest).map(Self::Image).map_err(|_| refused());
+        }
         let Some(level) = text.strip_prefix("protection=") else {
             return Claim::parse(text).map(Self::Claim).ok_or_else(refused);
         };
@@ -139,6 +146,7 @@ impl Require {
         match self {
             Self::Claim(claim) => claim,
             Self::Protection(_) => Claim::Protection,
+            Self::Image(_) => Claim::Image,
         }
     }
 }
@@ -168,6 +176,7 @@ impl fmt::Display for Require {
         match self {
             Self::Claim(claim) => claim.fmt(f),
             Self::Protection(level) => write!(f, "protection={level}"),
+            Self::Image(digest) => write!(f, "image={digest}"),
         }
     }
 }

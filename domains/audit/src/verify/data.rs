@@ -1,8 +1,9 @@
-//! Program, input and output: the node's commitments against the spec's, and against an opening.
+//! Program, image, input and output: the node's commitments against the spec's, and against an opening.
 
 use crate::receipt::{Opening, Predicate, Receipt};
 use crate::verify::{Finding, OutputEvidence};
 use decores_types::bundle::{Manifest as _, OutputManifest};
+use decores_types::job::EngineKind;
 use decores_types::{Commitment, CommitmentKey, Digest, JobState, chain};
 
 pub(super) fn program(receipt: &Receipt) -> Finding {
@@ -42,6 +43,35 @@ fn measured(
     match opened {
         Some((_, digest)) => Finding::holds(format!("{digest}, by the node's signed word")),
         None => Finding::holds("the spec's commitment, by the node's signed word; not opened"),
+    }
+}
+
+/// The spec commits to the program the image lies in; which image that is stands in the opening only.
+pub(super) fn image(receipt: &Receipt, demanded: &[Digest]) -> Finding {
+    let p = receipt.predicate();
+    let opening = receipt.file.opening.as_ref();
+    let opened = opening.and_then(|o| o.image.map(|digest| (o, digest.0)));
+    let Some(measured) = p.image else {
+        return if p.spec.engine == EngineKind::Container && has_run(p) {
+            Finding::fails("a container ran, but the engine names no image")
+        } else if opened.is_some() && has_run(p) {
+            Finding::fails("the opening names an image, but none ran")
+        } else {
+            Finding::not_claimed("the engine opened no image")
+        };
+    };
+    if p.spec.engine != EngineKind::Container {
+        return Finding::fails("the engine names an image, but the spec asks for no container");
+    }
+    let Some((opening, digest)) = opened else {
+        return Finding::not_checked("signed, not opened");
+    };
+    if key_of(opening, receipt).is_none_or(|key| key.commit("image", &digest) != measured) {
+        return Finding::fails("the engine opened another image than the opening names");
+    }
+    match demanded.iter().find(|wanted| **wanted != digest) {
+        Some(wanted) => Finding::fails(format!("it was {digest}, {wanted} is demanded")),
+        None => Finding::holds(format!("{digest}, by the node's signed word")),
     }
 }
 

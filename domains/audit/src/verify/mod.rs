@@ -17,7 +17,7 @@ pub use report::{ClaimResult, NotJson, Report, Summary, Verdict};
 use crate::receipt::{Receipt, ReceiptError, ReceiptFile};
 use crate::trust::Trust;
 use decores_types::bundle::{File, Item};
-use decores_types::{Protection, chain};
+use decores_types::{Digest, Protection, chain};
 use proved::Issued;
 use std::collections::BTreeMap;
 
@@ -58,6 +58,7 @@ impl Finding {
 struct Demands {
     claims: Vec<Claim>,
     protection: Option<Protection>,
+    images: Vec<Digest>,
 }
 
 impl Demands {
@@ -68,7 +69,8 @@ impl Demands {
         claims.extend(output.then_some(Claim::Output));
         claims.extend((trust.policy.witnesses > 0).then_some(Claim::Witnesses));
         let level = |r| if let Require::Protection(level) = r { Some(level) } else { None };
-        Self { claims, protection: all().filter_map(level).max() }
+        let image = |r| if let Require::Image(digest) = r { Some(digest) } else { None };
+        Self { claims, protection: all().filter_map(level).max(), images: all().filter_map(image).collect() }
     }
 
     fn results(&self, mut findings: BTreeMap<Claim, Finding>, otherwise: &str) -> Vec<ClaimResult> {
@@ -140,6 +142,7 @@ fn judge(
         Claim::Spec => proved::spec(issued),
         Claim::Witnesses => proved::witnesses(trust.policy.witnesses),
         Claim::Program => data::program(receipt),
+        Claim::Image => data::image(receipt, &demands.images),
         Claim::Input => data::input(receipt),
         Claim::Output => data::output(receipt, output),
         Claim::Protection => word::protection(predicate, demands.protection),

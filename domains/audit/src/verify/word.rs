@@ -24,9 +24,32 @@ pub(super) fn protection(p: &Predicate, demanded: Option<Protection>) -> Finding
     if given < p.spec.protection {
         return Finding::fails(format!("`{given}` was given, the spec asks for `{}`", p.spec.protection));
     }
+    if let Some(finding) = contained(p, given) {
+        return finding;
+    }
     match demanded {
         Some(least) if given < least => Finding::fails(format!("`{given}` was given, `{least}` is demanded")),
         _ => Finding::holds(format!("`{given}`, {WORD}")),
+    }
+}
+
+/// What stands against a word that only a container can keep.
+fn contained(p: &Predicate, given: Protection) -> Option<Finding> {
+    if !matches!(given, Protection::Container | Protection::Vm) {
+        return None;
+    }
+    match p.isolation.as_ref().and_then(|i| i.container.as_ref()) {
+        Some(held) if held.protection() < given => {
+            Some(Finding::fails(format!("`{given}` is said to be given, but `{}` gives less", held.runtime)))
+        }
+        Some(_) => None,
+        None if p.result.exit.is_some() || p.result.state == JobState::Done || p.output.is_some() => {
+            Some(Finding::fails(format!("`{given}` is said to be given, but not what held the container")))
+        }
+        None if p.times.started.is_some() => {
+            Some(Finding::not_claimed("the attempt was lost, and with it what held its container"))
+        }
+        None => None,
     }
 }
 
@@ -38,11 +61,18 @@ pub(super) fn isolation(p: &Predicate) -> Finding {
     if i.landlock == 0 && !i.namespaces.iter().any(|n| n.as_str() == "mount") {
         return Finding::fails("neither Landlock nor a mount namespace kept it from files");
     }
+    if let Some(container) = &i.container
+        && !(container.seccomp && container.powerless)
+    {
+        return Finding::fails("the container had no seccomp filter, or capabilities");
+    }
     let weak = [
         (i.user == User::Shared, "it shared the node's user"),
         (i.landlock == 0, "no Landlock"),
         (i.cgroup.is_empty(), "no cgroup limits"),
         (i.swap == Swap::Possible, "pages could reach swap"),
+        (i.container.as_ref().is_some_and(|c| !c.own_ids), "the container's users are others' too"),
+        (i.container.as_ref().is_some_and(|c| c.cgroup.is_empty()), "the container has no cgroup limits"),
     ];
     let weak: Vec<&str> = weak.into_iter().filter(|(is, _)| *is).map(|(_, what)| what).collect();
     let but = if weak.is_empty() { String::new() } else { format!("; but {}", weak.join(", ")) };
@@ -53,7 +83,10 @@ pub(super) fn isolation(p: &Predicate) -> Finding {
     let own = if i.user == User::Own { ", own user" } else { "" };
     let landlock = if i.landlock > 0 { ", Landlock" } else { "" };
     let (namespaces, cgroup) = (list("namespaces", &i.namespaces), list("cgroup", &i.cgroup));
-    Finding::holds(format!("no network, seccomp{landlock}{own}{namespaces}{cgroup}; {WORD}{but}"))
+    let container = i.container.as_ref().map_or_else(String::new, |c| {
+        format!("; container by {}, seccomp, no capabilities{}", c.runtime, list("namespaces", &c.namespaces))
+    });
+    Finding::holds(format!("no network, seccomp{landlock}{own}{namespaces}{cgroup}{container}; {WORD}{but}"))
 }
 
 pub(super) fn limits(p: &Predicate) -> Finding {
@@ -153,7 +186,7 @@ pub(super) fn settings(p: &Predicate) -> Finding {
 }
 
 pub(super) fn evidence(p: &Predicate) -> Finding {
-    if p.strength != strengths() {
+    if p.strength != strengths(p.spec.engine) {
         Finding::fails("the receipt calls members stronger or weaker than they are")
     } else if p.protection == Some(Protection::Enclave) {
         Finding::fails("`enclave` is said to be given, but there is no hardware evidence")

@@ -17,7 +17,7 @@ use decores_audit::memory::{MemoryStore, MemoryTiles};
 use decores_audit::ports::{Batch, Store, TileStore};
 use decores_audit::proof::InclusionProof;
 use decores_audit::receipt::predicate::{
-    Isolation, Network, Node, Outcome, Predicate, Retained, Times, Usage, User, Wipe, WipeCheck, strengths,
+    Container, Isolation, Network, Node, Outcome, Predicate, Retained, Times, Usage, User, Wipe, WipeCheck, strengths,
 };
 use decores_audit::receipt::{Opening, PAYLOAD_TYPE, ReceiptFile, build};
 use decores_audit::sequencer::Sequencer;
@@ -141,6 +141,7 @@ pub fn spec() -> JobSpec {
         key_check: key.check(),
         output_key: OutputKey { id: KeyId::of_public("x-wing", &public), public: Base64(public) },
         cache_seconds: 0,
+        cache_id: None,
     }
 }
 
@@ -176,6 +177,7 @@ pub fn predicate() -> Predicate {
         offer: OfferId::from_bytes([0xf0; 16]),
         spec: spec(),
         program: Some(spec().program),
+        image: None,
         input: Some(spec().input),
         output: Some(commitment_key().commit("output", &manifest().digest().unwrap())),
         logs: None,
@@ -190,6 +192,7 @@ pub fn predicate() -> Predicate {
             network: Network::None,
             engine: "decores-engine-wasm 0.1.0".to_owned(),
             scratch: Scratch::TmpfsNoswap,
+            container: None,
         }),
         limits: Some(Limits::default()),
         result: Outcome {
@@ -216,9 +219,39 @@ pub fn predicate() -> Predicate {
         insecure: Vec::new(),
         root_source: RootSource::Passphrase,
         times: Times { queued: NOW, started: Some(NOW.plus_ms(10)), ended: NOW.plus_ms(90) },
-        strength: strengths(),
+        strength: strengths(EngineKind::Wasm),
         log_key: LOG_KEY.as_slice().into(),
     }
+}
+
+/// The digest of the image in [`contained`]'s program.
+pub fn image() -> Digest {
+    Digest::of(b"image")
+}
+
+/// A container's attempt that went well.
+pub fn contained() -> Predicate {
+    let mut told = predicate();
+    (told.spec.engine, told.spec.protection) = (EngineKind::Container, Protection::Container);
+    told.protection = Some(Protection::Container);
+    told.image = Some(commitment_key().commit("image", &image()));
+    told.strength = strengths(EngineKind::Container);
+    told.isolation.as_mut().unwrap().container = Some(Container {
+        runtime: code("libcontainer"),
+        version: "0.6.0".to_owned(),
+        namespaces: ["cgroup", "ipc", "mount", "net", "pid", "user", "uts"].map(code).to_vec(),
+        seccomp: true,
+        powerless: true,
+        own_ids: true,
+        cgroup: vec![code("memory"), code("pids")],
+    });
+    told
+}
+
+/// Its receipt, opened.
+pub async fn contained_opened() -> ReceiptFile {
+    let opening = Opening { image: Some(image().into()), ..opening() };
+    ReceiptFile { opening: Some(opening), ..receipt_of(contained()).await }
 }
 
 /// An attempt whose time in the queue ran out.

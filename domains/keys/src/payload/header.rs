@@ -109,6 +109,8 @@ pub enum SectionKind {
     Output,
     /// Standard error.
     Logs,
+    /// A compiled program that an engine keeps; in no payload.
+    Module,
 }
 
 impl SectionKind {
@@ -119,6 +121,7 @@ impl SectionKind {
             Self::Input => 2,
             Self::Output => 3,
             Self::Logs => 4,
+            Self::Module => 5,
         }
     }
 }

@@ -80,7 +80,7 @@ pub fn seal_single(
     let kind = match section {
         SectionKind::Output => PayloadKind::Output,
         SectionKind::Logs => PayloadKind::Logs,
-        SectionKind::Program | SectionKind::Input => return Err(SealError::Section),
+        SectionKind::Program | SectionKind::Input | SectionKind::Module => return Err(SealError::Section),
     };
     let key = Secret::filled(32, |out| random.fill(out))?;
     let head = seal_head(kind, recipient, &[length], binding, &[key.expose()], random)?;

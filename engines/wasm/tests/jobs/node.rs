@@ -111,7 +111,10 @@ impl Node {
         let folder = tempfile::tempdir().unwrap();
         let config = SandboxConfig { overhead_ms: 60_000, ..SandboxConfig::default() };
         let launcher = Launcher::fork(LauncherConfig {
+            io_bytes: 1 << 30,
             owner: true,
+            holes: Vec::new(),
+            containers: Err("not needed here".to_owned()),
             engines: vec![(EngineKind::Wasm, PathBuf::from(env!("CARGO_BIN_EXE_decores-engine-wasm")))],
             jails: folder.path().join("jails"),
             scratch: folder.path().join("scratch"),
@@ -167,6 +170,7 @@ impl Node {
             payload: payload.into(),
             output: output.try_clone().unwrap().into(),
             logs: logs.try_clone().unwrap().into(),
+            module: None,
         };
         let Launched { given, exit, .. } = self.launcher.launch(&sent.plan, fds).unwrap();
         sent.job.scratch = (given.scratch != Scratch::None).then(|| "/scratch".to_owned());
@@ -201,6 +205,7 @@ impl Node {
             key_check: commitment.check(),
             output_key: output_key.recipient().to_output_key(),
             cache_seconds: 0,
+            cache_id: None,
         };
         let job = JobId::random(&Urandom);
         let plan = decores_sandbox::plan::plan(job, Attempt(1), &spec, &self.host, &self.config, 0).unwrap();
@@ -231,6 +236,7 @@ impl Node {
             spec,
             scratch: None,
             compile_address_space: plan.compile_address_space,
+            module: None,
         };
         Sent { job, payload, program_at, input_at, plan }
     }

@@ -1,5 +1,6 @@
 //! `job run|submit|list|show|logs|cancel|result|receipt`.
 
+mod program;
 mod read;
 mod run;
 mod what;
@@ -13,7 +14,10 @@ use std::path::PathBuf;
 #[derive(Debug, Subcommand)]
 pub(crate) enum JobCommand {
     /// Run a program on the node and bring back its output and a verified receipt
-    #[command(after_help = "Example: decores job run stats.wasm -i data.csv -o out --receipt receipt.json")]
+    #[command(
+        after_help = "Examples: decores job run stats.wasm -i data.csv -o out --receipt receipt.json\n          \
+                      decores job run oci:image:tag --file data=data.csv -- sh -c 'sha256sum /in/data'"
+    )]
     Run(run::Run),
     /// Submit a job and come back; its id goes to standard output
     #[command(after_help = "Example: decores job submit stats.wasm -i data.csv")]

@@ -10,6 +10,7 @@ use console::Style;
 use decores_api::jobs::Job;
 use decores_client::{Client, ClientError, JobReceipt, Output, PageRequest, files};
 use decores_telemetry::plain;
+use decores_types::job::EngineKind;
 use decores_types::{JobId, JobState};
 use serde_json::{Value, json};
 use std::io::IsTerminal as _;
@@ -32,25 +33,50 @@ pub(super) async fn list(context: &Context, client: &Client, lines: usize) -> Re
         }
     }
     if context.json {
-        output::json(&jobs)?;
+        output::json(&jobs.iter().map(|job| told(context, job)).collect::<Result<Vec<_>, _>>()?)?;
     } else {
-        table(&jobs).print()?;
+        table(context, &jobs)?.print()?;
     }
     Ok(Exit::Done)
 }
 
-fn table(jobs: &[Job]) -> Table {
-    let mut table = Table::new(&["job", "attempt", "state", "since", "why"]);
+/// What the node says of a job, and what only we know of it: `engine` and `image`.
+fn told(context: &Context, job: &Job) -> Result<Value, Failure> {
+    let mut told = serde_json::to_value(job).map_err(|e| Failure::new(Exit::Failed, e))?;
+    if let Some(record) = context.home.job(job.job)?
+        && let Some(members) = told.as_object_mut()
+    {
+        members.insert("engine".to_owned(), json!(record.spec.engine));
+        if let Some(image) = &record.image {
+            members.insert("image".to_owned(), json!({"digest": image.digest.0, "name": image.name}));
+        }
+    }
+    Ok(told)
+}
+
+/// `wasm`, or `container` and the image; nothing of a job that was submitted from elsewhere.
+fn engine(context: &Context, job: JobId) -> Result<String, Failure> {
+    let Some(record) = context.home.job(job)? else { return Ok(String::new()) };
+    Ok(match (record.spec.engine, record.image) {
+        (EngineKind::Wasm, _) => "wasm".to_owned(),
+        (EngineKind::Container, Some(image)) => format!("container {}", image.name),
+        (EngineKind::Container, None) => "container".to_owned(),
+    })
+}
+
+fn table(context: &Context, jobs: &[Job]) -> Result<Table, Failure> {
+    let mut table = Table::new(&["job", "attempt", "state", "since", "engine", "why"]);
     for job in jobs {
         table.row([
             job.job.to_string().into(),
             job.attempt.to_string().into(),
             Cell::styled(job.state.to_string(), style(job.state)),
             job.steps.last().map_or_else(String::new, |s| s.time.to_string()).into(),
+            engine(context, job.job)?.into(),
             job.explanation.as_str().into(),
         ]);
     }
-    table
+    Ok(table)
 }
 
 fn style(state: JobState) -> Style {
@@ -64,10 +90,13 @@ fn style(state: JobState) -> Style {
 pub(super) async fn show(context: &Context, client: &Client, job: JobId) -> Result<Exit, Failure> {
     let job = client.job(job).await?;
     if context.json {
-        output::json(&job)?;
+        output::json(&told(context, &job)?)?;
         return Ok(Exit::Done);
     }
     output::line(format!("{}, attempt {}: {} ({})", job.job, job.attempt, job.state, plain(&job.explanation)))?;
+    if let Some(image) = context.home.job(job.job)?.and_then(|record| record.image) {
+        output::line(format!("container of {}, image {}", plain(&image.name), image.digest.0))?;
+    }
     let mut table = Table::new(&["time", "attempt", "state", "reason"]);
     for step in &job.steps {
         table.row([

@@ -1,5 +1,6 @@
 //! `job run` and `job submit`.
 
+use super::program::Program;
 use super::read;
 use super::what::What;
 use crate::context::Context;
@@ -52,7 +53,7 @@ struct Draft {
 
 impl Submit {
     pub(super) async fn run(self, context: &Context, client: &Client) -> Result<Exit, Failure> {
-        submit(context, client, draft(client, self.what).await?).await
+        submit(context, client, draft(context, client, self.what).await?).await
     }
 }
 
@@ -60,7 +61,7 @@ impl Run {
     pub(super) async fn run(self, context: &Context, client: &Client) -> Result<Exit, Failure> {
         let Self { what, output, output_dir, receipt, dry_run, detach } = self;
         let require = what.require.clone();
-        let draft = draft(client, what).await?;
+        let draft = draft(context, client, what).await?;
         if dry_run {
             output::json(&client.plan(&draft.record.spec).await?)?;
             return Ok(Exit::Done);
@@ -77,14 +78,16 @@ impl Run {
     }
 }
 
-async fn draft(client: &Client, what: What) -> Result<Draft, Failure> {
-    let terms = what.terms();
-    let input = what.input()?;
+async fn draft(context: &Context, client: &Client, what: What) -> Result<Draft, Failure> {
+    let program = Program::find(&what.program, &what.image, context).await?;
+    program.check(&what.require)?;
+    let input = what.input(&program)?;
     let mut progress = Bytes::new("reading program and input");
     let bar = progress.clone();
     let prepared = read::blocking(move || input.prepare(&mut |n| progress.add(n))).await;
     bar.clear();
     let input = Arc::new(prepared?);
+    let terms = what.terms(&program, input.input_size())?;
     let record = client.draft(&input, &terms)?;
     Ok(Draft { record, input })
 }

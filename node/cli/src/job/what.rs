@@ -1,5 +1,6 @@
 //! What to run: program, input, limits, demands.
 
+use super::program::{ImageOptions, Program};
 use crate::failure::Failure;
 use crate::units::{parse_size, parse_span};
 use clap::Args;
@@ -17,8 +18,9 @@ const MAX_STDIN: u64 = 256 << 20;
 
 #[derive(Debug, Args)]
 pub(crate) struct What {
-    /// The program: a WebAssembly module, WASI preview 1
-    program: PathBuf,
+    /// The program: a WebAssembly module (WASI preview 1), or an image: oci:FOLDER[:TAG], oci-archive:FILE[:TAG],
+    /// docker-archive:FILE[:NAME:TAG], docker://HOST/NAME[:TAG|@DIGEST]
+    pub(super) program: PathBuf,
     /// Its input: a file becomes standard input, a folder its files, `-` is our standard input
     #[arg(short, long, value_name = "PATH")]
     input: Vec<PathBuf>,
@@ -43,10 +45,15 @@ pub(crate) struct What {
     /// Room for its files, in and out, such as 256MiB
     #[arg(long, value_name = "SIZE", value_parser = parse_size)]
     limit_scratch: Option<u64>,
-    /// What the receipt must show: protection=LEVEL, or a claim; may be repeated
+    /// Let the node keep the compiled program for our next jobs, for so long, such as 1h
+    #[arg(long, value_name = "SPAN", value_parser = parse_span)]
+    cache: Option<Duration>,
+    /// What the receipt must show: protection=LEVEL, image=DIGEST, or a claim; may be repeated
     #[arg(long, value_name = "CLAIM")]
     pub(super) require: Vec<Require>,
-    /// Arguments of the program, after `--`
+    #[command(flatten)]
+    pub(super) image: ImageOptions,
+    /// Arguments of the program, after `--`; those of an image take the place of its own
     #[arg(last = true)]
     rest: Vec<String>,
 }
@@ -64,31 +71,31 @@ fn parse_variable(text: &str) -> Result<(String, String), String> {
 }
 
 impl What {
-    /// Protection and limits.
-    pub(super) fn terms(&self) -> Terms {
+    /// Protection and limits, for an input of so many bytes.
+    pub(super) fn terms(&self, program: &Program, input: u64) -> Result<Terms, Failure> {
         let protection = self.require.iter().filter_map(|r| match r {
             Require::Protection(level) => Some(*level),
-            Require::Claim(_) => None,
+            Require::Claim(_) | Require::Image(_) => None,
         });
+        let weakest = if program.is_image() { Protection::Container } else { Protection::Process };
         let default = Limits::default();
-        let memory_bytes = self.limit_memory.unwrap_or(default.memory_bytes);
+        let (memory_bytes, scratch_bytes) = program.room(self.limit_memory, self.limit_scratch, input)?;
         let wall_ms = self.limit_time.map(|t| u64::try_from(t.as_millis()).unwrap_or(u64::MAX));
-        Terms {
-            protection: protection.max().unwrap_or(Protection::Process),
+        Ok(Terms {
+            protection: protection.max().unwrap_or(weakest),
             limits: Limits {
                 memory_bytes,
                 wall_ms: wall_ms.unwrap_or(default.wall_ms),
                 output_bytes: self.limit_output.unwrap_or(default.output_bytes),
-                // Within the memory's limit it stays in memory.
-                scratch_bytes: self.limit_scratch.unwrap_or(default.scratch_bytes.min(memory_bytes)),
+                scratch_bytes,
                 ..default
             },
-            cache_seconds: 0,
-        }
+            cache_seconds: self.cache.map_or(0, |t| u32::try_from(t.as_secs()).unwrap_or(u32::MAX)),
+        })
     }
 
     /// Program and input, found but for standard input not read.
-    pub(super) fn input(self) -> Result<JobInput, Failure> {
+    pub(super) fn input(&self, program: &Program) -> Result<JobInput, Failure> {
         let mut stdin = None;
         let mut files = BTreeMap::new();
         for path in &self.input {
@@ -102,18 +109,18 @@ impl What {
                 set_stdin(&mut stdin, Source::File(path.clone()))?;
             }
         }
-        for (name, path) in self.file {
-            add(&mut files, name, Source::File(path))?;
+        for (name, path) in &self.file {
+            add(&mut files, name.clone(), Source::File(path.clone()))?;
         }
         let mut env = BTreeMap::new();
-        for (name, value) in self.env {
-            if env.insert(name.clone(), value).is_some() {
+        for (name, value) in &self.env {
+            if env.insert(name.clone(), value.clone()).is_some() {
                 return Err(Failure::usage(format!("the variable `{name}` is given twice")));
             }
         }
         Ok(JobInput {
-            program: Source::File(self.program),
-            args: self.arg.into_iter().chain(self.rest).collect(),
+            program: program.source(),
+            args: self.arg.iter().chain(&self.rest).cloned().collect(),
             env,
             stdin: stdin.unwrap_or_else(Source::empty),
             files,
@@ -160,13 +167,18 @@ mod tests {
         what: What,
     }
 
+    fn module() -> Program {
+        Program::Module("p.wasm".into())
+    }
+
     fn what(line: &str) -> What {
         Line::try_parse_from(line.split(' ')).unwrap().what
     }
 
     #[test]
     fn limits_and_protection_come_from_the_line() {
-        let terms = what("x p.wasm --limit-memory 1MiB --limit-time 2s --require protection=vm --require wipe").terms();
+        let what = what("x p.wasm --limit-memory 1MiB --limit-time 2s --require protection=vm --require wipe");
+        let terms = what.terms(&module(), 1).unwrap();
         assert_eq!(terms.protection, Protection::Vm);
         assert_eq!((terms.limits.memory_bytes, terms.limits.wall_ms), (1 << 20, 2_000));
         assert_eq!(terms.limits.output_bytes, Limits::default().output_bytes);
@@ -174,7 +186,7 @@ mod tests {
 
     #[test]
     fn arguments_keep_their_order() {
-        let input = what("x p.wasm --arg a --arg -b -- --c d").input().unwrap();
+        let input = what("x p.wasm --arg a --arg -b -- --c d").input(&module()).unwrap();
         assert_eq!(input.args, ["a", "-b", "--c", "d"]);
     }
 
@@ -187,16 +199,16 @@ mod tests {
         std::fs::create_dir(&tree).unwrap();
         std::fs::write(tree.join("a"), "y").unwrap();
         let (data, tree) = (data.display(), tree.display());
-        let input = what(&format!("x p.wasm -i {data} -i {tree} --file b/c={data}")).input().unwrap();
+        let input = what(&format!("x p.wasm -i {data} -i {tree} --file b/c={data}")).input(&module()).unwrap();
         assert!(matches!(input.stdin, Source::File(_)));
         assert_eq!(input.files.keys().map(RelPath::as_str).collect::<Vec<_>>(), ["a", "b/c"]);
-        assert!(what(&format!("x p.wasm -i {data} -i {data}")).input().is_err());
-        assert!(what(&format!("x p.wasm -i {tree} --file a={data}")).input().is_err());
-        assert!(what("x p.wasm -i /nowhere").input().is_err());
+        assert!(what(&format!("x p.wasm -i {data} -i {data}")).input(&module()).is_err());
+        assert!(what(&format!("x p.wasm -i {tree} --file a={data}")).input(&module()).is_err());
+        assert!(what("x p.wasm -i /nowhere").input(&module()).is_err());
     }
 
     #[test]
     fn variables_given_twice_are_refused() {
-        assert!(what("x p.wasm --env A=1 --env A=2").input().is_err());
+        assert!(what("x p.wasm --env A=1 --env A=2").input(&module()).is_err());
     }
 }

@@ -2,7 +2,7 @@
 
 use super::sign_in;
 use crate::blobs::names;
-use crate::ending::ENDED_OFFSET;
+use crate::modules;
 use crate::node::{Node, store_problem, unwritten};
 use crate::receipts;
 use crate::records::{Held, JobRow, ReceiptRow};
@@ -185,6 +185,9 @@ pub(crate) async fn delete_result(node: &Arc<Node>, who: &Principal, job: JobId)
     if !held.row.record.state().is_final() {
         return Err(Problem::new(Code::StateConflict, format!("the job is still {}", held.row.record.state())));
     }
+    if let Some(id) = held.row.spec.cache_id {
+        modules::forget(node, held.row.record.consumer, id).await;
+    }
     let results = Removal::results(&held.row);
     if results.is_empty() {
         return Ok(());
@@ -205,7 +208,7 @@ pub(crate) async fn receipt(node: &Arc<Node>, who: &Principal, job: JobId) -> Re
     let receipt: Option<Held<ReceiptRow>> =
         node.records.get(&receipts::row_id(job, Attempt(attempt))).await.map_err(|e| store_problem(&e))?;
     let receipt = receipt.ok_or_else(|| Problem::new(Code::Gone, "the receipt is no longer kept"))?;
-    let integrated = node.ledger.integrated(receipt.entry + ENDED_OFFSET);
+    let integrated = node.ledger.integrated(receipt.index());
     if tokio::time::timeout(RECEIPT_PATIENCE, integrated).await.is_err() {
         return Err(Problem::new(Code::Unavailable, "the log has not taken in the receipt yet")
             .hint("ask again after `Retry-After`"));

@@ -34,6 +34,10 @@ impl Service for Api {
         sign_in::refused(&self.0, who, refusal).await;
     }
 
+    fn crowded(&self) {
+        self.0.summary.count(Cause::Refused, self.0.clock.now());
+    }
+
     async fn node(&self) -> Result<NodeResponse, Problem> {
         Ok(self.0.statement.clone())
     }

@@ -23,6 +23,8 @@ pub(crate) async fn make(
         return Err(refused(&Refusal::Protection { asked: request.protection, given: protection }));
     }
     node.offers.check_room(permit.consumer())?;
+    // Whoever could not submit now would only hold the offer's key.
+    node.admission.check(permit.consumer())?;
     let terms = OfferTerms {
         consumer: permit.consumer(),
         protection,
@@ -94,7 +96,10 @@ pub(crate) fn refused(refusal: &Refusal) -> Problem {
             problem.hint("ask for less with `--require protection=…`, or choose another node")
         }
         Refusal::Limit { .. } => problem.hint("ask for less; the offer lists the largest limits"),
-        Refusal::Host { .. } => problem.hint("the operator can run `decores doctor` to see what is missing"),
-        Refusal::Scratch | Refusal::Unsupported { .. } => problem,
+        Refusal::Cache { .. } => problem.hint("ask for less with `--cache SPAN`, or leave it out"),
+        Refusal::NoContainers { .. } | Refusal::Host { .. } => {
+            problem.hint("the operator can run `decores doctor` to see what is missing")
+        }
+        Refusal::Scratch | Refusal::ContainerScratch | Refusal::Unsupported { .. } => problem,
     }
 }

@@ -2,6 +2,7 @@
 
 use super::jobs::wire;
 use super::offers::refused;
+use crate::admission::Place;
 use crate::blobs::names;
 use crate::life::{self, Live};
 use crate::node::{Node, store_problem, unwritten};
@@ -19,9 +20,9 @@ use decores_blobs::BlobError;
 use decores_detection::AlertKind;
 use decores_http::{PayloadStream, Submitted};
 use decores_keys::{OfferKey, Recipient};
-use decores_sandbox::JobRecord;
 use decores_sandbox::plan::plan;
 use decores_sandbox::record::Step;
+use decores_sandbox::{JobRecord, Stage};
 use decores_types::ambient::random_bytes;
 use decores_types::digest::log_commitment;
 use decores_types::job::MAX_SPEC_BYTES;
@@ -29,11 +30,10 @@ use decores_types::{Attempt, Base64, ConsumerId, Digest, JobId, JobSpec, JobStat
 use std::io::Write as _;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::OwnedSemaphorePermit;
 
 /// A submission that passed everything that can be said without its payload.
 struct Admitted {
-    place: OwnedSemaphorePermit,
+    place: Place,
     turn: Turn,
     lookup: Lookup,
     consumer: ConsumerId,
@@ -63,11 +63,10 @@ pub(crate) async fn submit(
         return Ok(Submitted { job: wire(&held.row, node.clock.now()), created: false });
     }
     let turn = turn.ok_or_else(being_taken)?;
-    let full = || Problem::new(Code::Unavailable, "the queue is full").hint("submit again after `Retry-After`");
     if *node.stopping.borrow() {
         return Err(stopping());
     }
-    let place = Arc::clone(&node.admission).try_acquire_owned().map_err(|_| full())?;
+    let place = node.admission.begin(consumer)?;
     let admitted = Admitted { place, turn, lookup, consumer, offer, spec, digest, earlier };
     // A client that goes away ends the request, but not what was begun for it: from here on a task of
     // its own either queues the job or cleans up after it.
@@ -128,7 +127,7 @@ fn check_spec(spec: &JobSpec) -> Result<Digest, Problem> {
 }
 
 /// Uses the offer up, stores the payload sealed as it came, and queues the job.
-async fn take(node: &Arc<Node>, admitted: Admitted, mut payload: PayloadStream) -> Result<Job, Problem> {
+async fn take(node: &Arc<Node>, mut admitted: Admitted, mut payload: PayloadStream) -> Result<Job, Problem> {
     let earlier = admitted.earlier.as_ref().map(|held| &held.row.record);
     let job = earlier.map_or_else(|| JobId::random(&*node.random), |record| record.job);
     let attempt = earlier.map_or(Attempt(1), |record| Attempt(record.attempt().0.saturating_add(1)));
@@ -136,24 +135,26 @@ async fn take(node: &Arc<Node>, admitted: Admitted, mut payload: PayloadStream) 
     let key = node.offers.take(admitted.offer, admitted.consumer, node.clock.now())?;
     // The key lives no longer than its offer, however slowly the payload arrives.
     let patience = Duration::from_millis(key.expires.since_ms(node.clock.now()));
-    let stored = match tokio::time::timeout(patience, store(node, job, attempt, &mut payload)).await {
-        Ok(Ok(())) if *node.stopping.borrow() => Err(stopping()),
-        Ok(stored) => stored.and_then(|()| node.health.admits()),
-        Err(_) => Err(Problem::new(Code::RequestTimeout, "the offer ran out before the payload had arrived")
-            .hint("the operator can make offers last longer: `jobs.offer_seconds`")),
-    };
+    let stored =
+        match tokio::time::timeout(patience, store(node, job, attempt, &mut admitted.place, &mut payload)).await {
+            Ok(Ok(())) if *node.stopping.borrow() => Err(stopping()),
+            Ok(stored) => stored.and_then(|()| node.health.admits()),
+            Err(_) => Err(Problem::new(Code::RequestTimeout, "the offer ran out before the payload had arrived")
+                .hint("the operator can make offers last longer: `jobs.offer_seconds`")),
+        };
     if let Err(problem) = stored {
         offers::destroy(node, key);
         discard(node, admitted.turn, (job, attempt)).await;
         return Err(problem);
     }
-    let place = admitted.place;
+    let mut place = admitted.place;
     let queued = match admitted.earlier {
         None => first(node, &admitted.lookup, job, admitted.consumer, admitted.spec, admitted.digest, &key).await,
         Some(held) => again(node, held, &key).await,
     };
     match queued {
         Ok(held) => {
+            place.advance(Stage::Waiting);
             node.announce(job);
             let shown = wire(&held.row, node.clock.now());
             life::start(node, Live { place, held, key });
@@ -200,7 +201,13 @@ fn stuck() -> Problem {
         .hint("the operator was told; submit again later, or as a new job")
 }
 
-async fn store(node: &Node, job: JobId, attempt: Attempt, payload: &mut PayloadStream) -> Result<(), Problem> {
+async fn store(
+    node: &Node,
+    job: JobId,
+    attempt: Attempt,
+    place: &mut Place,
+    payload: &mut PayloadStream,
+) -> Result<(), Problem> {
     let unwritten = |error: &dyn std::error::Error| {
         tracing::error!(%job, error = chain(error), "failed to store a sealed payload");
         Problem::new(Code::Unavailable, "the node could not store the payload")
@@ -215,6 +222,7 @@ async fn store(node: &Node, job: JobId, attempt: Attempt, payload: &mut PayloadS
     while let Some(piece) = payload.next().await? {
         // What was announced when it began to arrive says nothing of what others have written since.
         node.health.admits()?;
+        place.grow(piece.len() as u64)?;
         // Pieces are small and go to the page cache; the one slow call is the commit below.
         blob.write_all(&piece).map_err(|e| unwritten(&e))?;
     }
@@ -249,6 +257,7 @@ async fn first(
         log_key: Base64(random_bytes::<32>(&*node.random).to_vec()),
         result_until: None,
         logs_until: None,
+        module_until: None,
         result_removed: None,
         logs_removed: None,
         receipt_until: None,
@@ -271,6 +280,7 @@ async fn again(node: &Node, mut held: Held<JobRow>, key: &OfferKey) -> Result<He
     resubmitted.map_err(|error| Problem::new(Code::StateConflict, error.to_string()))?;
     held.row.result_until = None;
     held.row.logs_until = None;
+    held.row.module_until = None;
     held.row.result_removed = None;
     held.row.logs_removed = None;
     held.row.engine = None;

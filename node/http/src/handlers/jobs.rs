@@ -29,6 +29,7 @@ use tokio_util::io::ReaderStream;
     (status = 200, description = "Taken before, under the same key and spec", body = Job),
     (status = 409, description = "Key used for another spec, or offer not valid", body = Problem),
     (status = 413, description = "Too large", body = Problem), (status = 422, description = "Refused", body = Problem),
+    (status = 429, description = "This consumer's share of the queue, of the uploads or of the bytes is used up; Retry-After says when to ask again", body = Problem),
     (status = 503, description = "The queue is full, or the node is short of something and goes on by itself; Retry-After says when to ask again", body = Problem)))]
 pub(crate) async fn submit<S: Service>(
     State(shared): State<Shared<S>>,

@@ -17,7 +17,7 @@ use decores_api::offers::{OfferRequest, OfferResponse, PlanRequest, PlanResponse
 #[utoipa::path(post, path = "/v1/offers", tag = "jobs", request_body = OfferRequest, responses(
     (status = 201, description = "Made", body = OfferResponse),
     (status = 422, description = "The node cannot give that protection", body = Problem),
-    (status = 429, description = "Too many open offers", body = Problem),
+    (status = 429, description = "Too many open offers, or no more of this consumer's jobs may wait", body = Problem),
     (status = 503, description = "The node is short of something and goes on by itself: locked memory, disk, memory, descriptors …", body = Problem)))]
 pub(crate) async fn create<S: Service>(
     State(shared): State<Shared<S>>,

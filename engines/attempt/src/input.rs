@@ -11,20 +11,23 @@ use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
 /// The guest's folders, below the scratch.
-pub(crate) const IN: &str = "in";
+pub const IN: &str = "in";
 /// Where it writes files.
-pub(crate) const OUT: &str = "out";
+pub const OUT: &str = "out";
 
 /// Where the input goes.
-pub(crate) struct Place<'a> {
+pub struct Place<'a> {
     /// Standard input; a file in memory.
-    pub(crate) stdin: &'a mut File,
+    pub stdin: &'a mut File,
     /// The scratch, where there is one.
-    pub(crate) scratch: Option<&'a Path>,
+    pub scratch: Option<&'a Path>,
 }
 
 /// Opens the whole input, compares every digest, and checks the commitment.
-pub(crate) fn open(
+///
+/// # Errors
+/// If it is not what the spec commits to, or does not fit.
+pub fn open(
     key: &SectionKey,
     length: Option<u64>,
     payload: &mut File,
@@ -44,7 +47,7 @@ pub(crate) fn open(
     place.stdin.seek(SeekFrom::Start(0)).map_err(doing("rewinding the input"))?;
     if let Some(scratch) = place.scratch {
         for folder in [IN, OUT] {
-            fs::create_dir(scratch.join(folder)).map_err(doing("making the guest's folders"))?;
+            fs::create_dir_all(scratch.join(folder)).map_err(doing("making the guest's folders"))?;
         }
         for file in &manifest.files {
             let mut target = create(&scratch.join(IN), &file.path)?;
@@ -120,8 +123,8 @@ fn full(e: io::Error) -> Stop {
 
 /// Writes and hashes.
 pub(crate) struct Hashing<'a, W> {
-    pub(crate) target: &'a mut W,
-    pub(crate) hasher: Hasher,
+    target: &'a mut W,
+    hasher: Hasher,
 }
 
 impl<W: Write> Write for Hashing<'_, W> {

@@ -12,42 +12,60 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 
+/// The descriptors every engine is started with.
+pub(crate) const JOBS: [i32; 5] = [FD_JOB, FD_EVENTS, FD_PAYLOAD, FD_OUTPUT, FD_LOGS];
 /// The launcher's limit on open files leaves an engine fewer.
 const MOST_DESCRIPTORS: i32 = 1024;
 
 /// The descriptors the engine was started with.
-pub(crate) struct Descriptors {
-    pub(crate) job: File,
-    pub(crate) events: File,
-    pub(crate) payload: File,
-    pub(crate) output: File,
-    pub(crate) logs: File,
+#[derive(Debug)]
+pub struct Descriptors {
+    /// The job and the offer key's seed, read.
+    pub job: File,
+    /// Events, written.
+    pub events: File,
+    /// The sealed payload, read.
+    pub payload: File,
+    /// The sealed output, written.
+    pub output: File,
+    /// The sealed logs, written.
+    pub logs: File,
 }
 
 impl Descriptors {
     /// Takes them over; to be called once, first thing.
-    pub(crate) fn take() -> io::Result<Self> {
-        for fd in [FD_JOB, FD_EVENTS, FD_PAYLOAD, FD_OUTPUT, FD_LOGS] {
-            // SAFETY: only asks whether the descriptor exists.
-            if unsafe { libc::fcntl(fd, libc::F_GETFD) } < 0 {
-                return Err(io::Error::last_os_error());
-            }
-        }
-        // SAFETY: they exist, the protocol says that they are ours, and nothing else in this process has
-        // opened a descriptor yet.
-        let own = |fd| unsafe { File::from_raw_fd(fd) };
-        Ok(Self {
-            job: own(FD_JOB),
-            events: own(FD_EVENTS),
-            payload: own(FD_PAYLOAD),
-            output: own(FD_OUTPUT),
-            logs: own(FD_LOGS),
-        })
+    ///
+    /// # Errors
+    /// If one is missing.
+    pub fn take() -> io::Result<Self> {
+        let [job, events, payload, output, logs] = JOBS.map(take);
+        Ok(Self { job: job?, events: events?, payload: payload?, output: output?, logs: logs? })
+    }
+
+    /// Takes over one more that the protocol names; to be called once, right after.
+    ///
+    /// # Errors
+    /// If it is missing.
+    pub fn take_also(&self, fd: i32) -> io::Result<File> {
+        take(fd)
     }
 }
 
+fn take(fd: i32) -> io::Result<File> {
+    // SAFETY: only asks whether the descriptor exists.
+    if unsafe { libc::fcntl(fd, libc::F_GETFD) } < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: it exists, the protocol says that it is ours, and nothing else in this process has
+    // opened a descriptor yet.
+    Ok(unsafe { File::from_raw_fd(fd) })
+}
+
 /// A file in memory, without a name.
-pub(crate) fn memory_file(name: &CStr) -> io::Result<File> {
+///
+/// # Errors
+/// If there is no memory or no descriptor left.
+pub fn memory_file(name: &CStr) -> io::Result<File> {
     // SAFETY: `name` is a live C string.
     let fd = unsafe { libc::memfd_create(name.as_ptr(), libc::MFD_CLOEXEC) };
     if fd < 0 {
@@ -58,7 +76,10 @@ pub(crate) fn memory_file(name: &CStr) -> io::Result<File> {
 }
 
 /// Whether a folder's file system keeps a limit of its own, as memory does.
-pub(crate) fn is_in_memory(folder: &Path) -> io::Result<bool> {
+///
+/// # Errors
+/// If it cannot be looked at.
+pub fn is_in_memory(folder: &Path) -> io::Result<bool> {
     let path = CString::new(folder.as_os_str().as_bytes()).map_err(io::Error::other)?;
     // SAFETY: all-zero is a valid `statfs`, the path is a live C string, and the result has a valid place.
     let (done, found) = unsafe {
@@ -69,7 +90,7 @@ pub(crate) fn is_in_memory(folder: &Path) -> io::Result<bool> {
 }
 
 /// Bytes on disk of this process's files on a device that have no name any more.
-pub(crate) fn unnamed_bytes(device: u64) -> u64 {
+pub fn unnamed_bytes(device: u64) -> u64 {
     let blocks = |fd| {
         // SAFETY: all-zero is a valid `stat`; a number that is no descriptor only fails.
         let (done, found) = unsafe {
@@ -83,7 +104,10 @@ pub(crate) fn unnamed_bytes(device: u64) -> u64 {
 }
 
 /// Both ends of a stream as plain files: `read` and `write` are all the lock leaves.
-pub(crate) fn stream_pair() -> io::Result<(File, File)> {
+///
+/// # Errors
+/// If there is no descriptor left.
+pub fn stream_pair() -> io::Result<(File, File)> {
     let (a, b) = UnixStream::pair()?;
     Ok((File::from(OwnedFd::from(a)), File::from(OwnedFd::from(b))))
 }
@@ -99,7 +123,10 @@ pub(crate) fn fork() -> io::Result<Option<i32>> {
 }
 
 /// Makes this process end with the one that forked it.
-pub(crate) fn end_with(parent: u32) -> io::Result<()> {
+///
+/// # Errors
+/// If that one has ended.
+pub fn end_with(parent: u32) -> io::Result<()> {
     // SAFETY: takes numbers only.
     if unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL, 0, 0, 0) } != 0 {
         return Err(io::Error::last_os_error());
@@ -122,7 +149,10 @@ pub(crate) fn exit_now(code: i32) -> ! {
 }
 
 /// Waits until `file` can be read; false when the time is over.
-pub(crate) fn readable_within(file: &File, ms: u64) -> io::Result<bool> {
+///
+/// # Errors
+/// If it cannot be waited for.
+pub fn readable_within(file: &File, ms: u64) -> io::Result<bool> {
     let mut one = libc::pollfd { fd: file.as_raw_fd(), events: libc::POLLIN, revents: 0 };
     let ms = i32::try_from(ms).unwrap_or(i32::MAX);
     // SAFETY: one live entry.
@@ -134,7 +164,10 @@ pub(crate) fn readable_within(file: &File, ms: u64) -> io::Result<bool> {
 }
 
 /// Waits for a child to end; the signal that ended it, if one did.
-pub(crate) fn ended_by_signal(pid: i32) -> io::Result<Option<i32>> {
+///
+/// # Errors
+/// If it is no child of this process.
+pub fn ended_by_signal(pid: i32) -> io::Result<Option<i32>> {
     let mut status = 0;
     // SAFETY: `status` is a valid place for the result.
     if unsafe { libc::waitpid(pid, &raw mut status, 0) } < 0 {
@@ -145,7 +178,10 @@ pub(crate) fn ended_by_signal(pid: i32) -> io::Result<Option<i32>> {
 
 /// Copies exactly `length` bytes with `read` and `write`: the standard library's own copy uses calls
 /// that the lock does not leave.
-pub(crate) fn pump(from: &mut impl Read, to: &mut impl Write, length: u64) -> Result<(), Pump> {
+///
+/// # Errors
+/// Which side failed.
+pub fn pump(from: &mut impl Read, to: &mut impl Write, length: u64) -> Result<(), Pump> {
     let mut buffer = vec![0; 65_536];
     let mut left = length;
     while left > 0 {
@@ -164,8 +200,11 @@ pub(crate) fn pump(from: &mut impl Read, to: &mut impl Write, length: u64) -> Re
 }
 
 /// Which side of a copy failed.
-pub(crate) enum Pump {
+#[derive(Debug)]
+pub enum Pump {
+    /// The source.
     Read(io::Error),
+    /// The target.
     Write(io::Error),
 }
 
@@ -189,11 +228,11 @@ impl Random for KernelRandom {
     }
 }
 
-/// Closes the job's descriptors in a forked child, which has no use for them.
-pub(crate) fn close_jobs() -> io::Result<()> {
-    for fd in [FD_JOB, FD_EVENTS, FD_PAYLOAD, FD_OUTPUT, FD_LOGS] {
+/// Closes descriptors in a forked child, which has no use for them.
+pub(crate) fn close_all(descriptors: &[i32]) -> io::Result<()> {
+    for fd in descriptors {
         // SAFETY: the child never returns to the code that holds them.
-        if unsafe { libc::close(fd) } != 0 {
+        if unsafe { libc::close(*fd) } != 0 {
             return Err(io::Error::last_os_error());
         }
     }
@@ -201,7 +240,7 @@ pub(crate) fn close_jobs() -> io::Result<()> {
 }
 
 /// A file that would grow too large gives an error instead of a signal.
-pub(crate) fn ignore_file_size_signal() {
+pub fn ignore_file_size_signal() {
     // SAFETY: sets a constant disposition.
     unsafe { libc::signal(libc::SIGXFSZ, libc::SIG_IGN) };
 }

@@ -7,7 +7,7 @@ use std::io;
 
 /// Why an attempt stopped.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum Stop {
+pub enum Stop {
     /// By the program's or the payload's fault: told to the node by its reason alone.
     #[error("{reason}")]
     Job {
@@ -22,7 +22,8 @@ pub(crate) enum Stop {
 }
 
 impl Stop {
-    pub(crate) fn job(reason: Reason, note: impl Into<String>) -> Self {
+    /// By the job's fault.
+    pub fn job(reason: Reason, note: impl Into<String>) -> Self {
         Self::Job { reason, note: note.into() }
     }
 }
@@ -36,18 +37,18 @@ pub enum EngineError {
     /// There is no locked memory.
     #[error("failed to hold secrets")]
     Secret(#[from] SecretError),
-    /// A descriptor or the compile process failed.
+    /// A descriptor or the forked process failed.
     #[error("failed while {0}")]
     Io(&'static str, #[source] io::Error),
     /// The node's message is not one.
     #[error("the job is not as the protocol says: {0}")]
     Protocol(&'static str),
-    /// The WebAssembly engine could not be set up.
-    #[error("failed to set up WebAssembly")]
-    Wasm(String),
+    /// What runs the program could not be set up.
+    #[error("failed to set up what runs the program")]
+    Runtime(String),
 }
 
 /// Names what was being done when an I/O error came.
-pub(crate) fn doing(what: &'static str) -> impl Fn(io::Error) -> EngineError {
+pub fn doing(what: &'static str) -> impl Fn(io::Error) -> EngineError {
     move |e| EngineError::Io(what, e)
 }

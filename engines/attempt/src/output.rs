@@ -12,7 +12,8 @@ use std::io::{self, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
 /// The output, measured and ready to be sealed.
-pub(crate) struct Output {
+#[derive(Debug)]
+pub struct Output {
     manifest: OutputManifest,
     stdout: File,
     folder: Option<PathBuf>,
@@ -20,7 +21,10 @@ pub(crate) struct Output {
 
 impl Output {
     /// Measures standard output and the files the guest left.
-    pub(crate) fn measure(
+    ///
+    /// # Errors
+    /// If they are more than the limits.
+    pub fn measure(
         exit: i32,
         mut stdout: File,
         stdout_bytes: u64,
@@ -52,7 +56,10 @@ impl Output {
     }
 
     /// Seals it; the digest that the commitment is made to.
-    pub(crate) fn seal(mut self, recipient: &Recipient, binding: &Digest, target: File) -> Result<Digest, Stop> {
+    ///
+    /// # Errors
+    /// If it cannot be written.
+    pub fn seal(mut self, recipient: &Recipient, binding: &Digest, target: File) -> Result<Digest, Stop> {
         let too_large = |e: bundle::BundleError| Stop::job(Reason::LimitOutput, e.to_string());
         let prelude = self.manifest.prelude().map_err(too_large)?;
         let digest = self.manifest.digest().map_err(too_large)?;

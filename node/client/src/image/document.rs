@@ -1,0 +1,163 @@
+//! The documents of an image, as far as they are needed here.
+
+use super::error::ImageError;
+use decores_types::Digest;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::fmt;
+use std::str::FromStr;
+
+/// Largest document, in bytes.
+pub(super) const MAX_DOCUMENT: u64 = 4 << 20;
+/// Most layers.
+pub(super) const MAX_LAYERS: usize = 127;
+/// Media types of an image's manifest.
+pub(super) const MANIFESTS: [&str; 2] =
+    ["application/vnd.oci.image.manifest.v1+json", "application/vnd.docker.distribution.manifest.v2+json"];
+/// Media types of a list of images.
+pub(super) const INDEXES: [&str; 2] =
+    ["application/vnd.oci.image.index.v1+json", "application/vnd.docker.distribution.manifest.list.v2+json"];
+/// The tag of an image in a layout.
+pub(super) const REF_NAME: &str = "org.opencontainers.image.ref.name";
+/// What containerd writes there instead: the whole name.
+pub(super) const IMAGE_NAME: &str = "io.containerd.image.name";
+
+/// What an image is built for: `linux/amd64`, `linux/arm/v7`.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+pub struct Platform {
+    /// The processor, in Go's words.
+    pub architecture: String,
+    /// The system.
+    pub os: String,
+    /// The processor's version, where there are several.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub variant: Option<String>,
+}
+
+impl Platform {
+    /// Linux on this machine's processor.
+    pub fn here() -> Self {
+        let architecture = match std::env::consts::ARCH {
+            "x86_64" => "amd64",
+            "aarch64" => "arm64",
+            "x86" => "386",
+            "powerpc64" => "ppc64le",
+            other => other,
+        };
+        Self { architecture: architecture.to_owned(), os: "linux".to_owned(), variant: None }
+    }
+
+    /// Whether an image for `self` is one for `wanted`.
+    pub(super) fn fits(&self, wanted: &Self) -> bool {
+        let variant = wanted.variant.is_none() || self.variant == wanted.variant;
+        self.os == wanted.os && self.architecture == wanted.architecture && variant
+    }
+}
+
+impl fmt::Display for Platform {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.os, self.architecture)?;
+        self.variant.as_ref().map_or(Ok(()), |variant| write!(f, "/{variant}"))
+    }
+}
+
+impl FromStr for Platform {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, String> {
+        let parts: Vec<&str> = text.split('/').collect();
+        match *parts.as_slice() {
+            ["linux", architecture] if !architecture.is_empty() => {
+                Ok(Self { architecture: architecture.to_owned(), os: "linux".to_owned(), variant: None })
+            }
+            ["linux", architecture, variant] if !architecture.is_empty() && !variant.is_empty() => Ok(Self {
+                architecture: architecture.to_owned(),
+                os: "linux".to_owned(),
+                variant: Some(variant.to_owned()),
+            }),
+            _ => Err("not linux/ARCHITECTURE, such as linux/arm64".to_owned()),
+        }
+    }
+}
+
+/// Points at a blob.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Descriptor {
+    pub(super) media_type: String,
+    pub(super) digest: Digest,
+    pub(super) size: u64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) platform: Option<Platform>,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub(super) annotations: BTreeMap<String, String>,
+}
+
+/// A list of images.
+#[derive(Clone, Debug, Deserialize)]
+pub(super) struct Index {
+    pub(super) manifests: Vec<Descriptor>,
+}
+
+/// An image.
+#[derive(Clone, Debug, Deserialize)]
+pub(super) struct Manifest {
+    pub(super) config: Descriptor,
+    pub(super) layers: Vec<Descriptor>,
+}
+
+/// Its configuration: what it is built for, and what its layers hold.
+#[derive(Clone, Debug, Deserialize)]
+pub(super) struct Config {
+    #[serde(flatten)]
+    pub(super) platform: Platform,
+    pub(super) rootfs: RootFs,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+pub(super) struct RootFs {
+    pub(super) diff_ids: Vec<Digest>,
+}
+
+/// An entry of a docker-archive's `manifest.json`.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(rename_all = "PascalCase")]
+pub(super) struct DockerImage {
+    pub(super) config: String,
+    #[serde(default)]
+    pub(super) repo_tags: Option<Vec<String>>,
+    pub(super) layers: Vec<String>,
+}
+
+/// Reads a document.
+pub(super) fn parse<T: DeserializeOwned>(what: impl Into<String>, bytes: &[u8]) -> Result<T, ImageError> {
+    serde_json::from_slice(bytes).map_err(|source| ImageError::Document { what: what.into(), source })
+}
+
+impl Manifest {
+    /// Reads one, and refuses what has more or other layers than are taken.
+    pub(super) fn parse(bytes: &[u8]) -> Result<Self, ImageError> {
+        let manifest: Self = parse("its manifest", bytes)?;
+        if manifest.layers.len() > MAX_LAYERS {
+            let text = format!("it has {} layers, at most {MAX_LAYERS} are taken", manifest.layers.len());
+            return Err(ImageError::Unfit(text));
+        }
+        Ok(manifest)
+    }
+}
+
+impl Config {
+    /// Reads one that must be of an image for `wanted` with so many layers.
+    pub(super) fn parse(bytes: &[u8], wanted: &Platform, layers: usize) -> Result<Self, ImageError> {
+        let config: Self = parse("its configuration", bytes)?;
+        if !config.platform.fits(wanted) {
+            let text = format!("it is built for {}, not for {wanted}", config.platform);
+            return Err(ImageError::Unfit(text));
+        }
+        if config.rootfs.diff_ids.len() != layers {
+            let text = format!("it has {layers} layers, its configuration names {}", config.rootfs.diff_ids.len());
+            return Err(ImageError::Unfit(text));
+        }
+        Ok(config)
+    }
+}

@@ -1,0 +1,92 @@
+//! Devices, and what the kernel tells and takes in `/proc` and `/sys`.
+
+use super::mounts::c_path;
+use super::plain;
+use crate::probe::{FILES, KERNEL_FILES, Probe, ROOTS_FILES, Stops, Tried, World, at, through};
+use crate::syscall::{call, signed, text};
+use decores_sandbox::Hole::{Landlock, MaskedPaths, Seccomp, User};
+use std::fs::{self, File};
+use std::io::{self, Read};
+use std::path::Path;
+
+/// Files that only tell, of the whole machine.
+const TOLD: Stops = Stops { wasm: FILES.wasm, container: &[MaskedPaths] };
+
+pub(super) const PROBES: &[Probe] = &[
+    plain(
+        "make-device",
+        "makes a device file",
+        Stops { wasm: &[Seccomp, Landlock, User], container: &[Seccomp, User] },
+        make_device,
+    ),
+    plain("memory-device", "opens the machine's memory", ROOTS_FILES, |_| open("/dev/mem", false)),
+    plain("disk-device", "opens a disk", ROOTS_FILES, |_| disk()),
+    plain("loop-device", "makes a disk of a file", ROOTS_FILES, |_| open("/dev/loop-control", true)),
+    plain("kvm-device", "opens the hypervisor", ROOTS_FILES, |_| open("/dev/kvm", true)),
+    plain("fuse-device", "opens FUSE", ROOTS_FILES, |_| open("/dev/fuse", true)),
+    plain("log-device", "writes to the kernel's log", ROOTS_FILES, |_| open("/dev/kmsg", true)),
+    plain("system-request", "gives the kernel commands", KERNEL_FILES, |_| open("/proc/sysrq-trigger", true)),
+    plain("core-pattern", "says which program gets core dumps", KERNEL_FILES, |_| {
+        open("/proc/sys/kernel/core_pattern", true)
+    }),
+    plain("kernel-settings", "changes a setting of the kernel's", KERNEL_FILES, |_| {
+        open("/proc/sys/vm/overcommit_memory", true)
+    }),
+    plain("system-files", "writes to /sys", KERNEL_FILES, |_| {
+        open("/sys/kernel/mm/transparent_hugepage/enabled", true)
+    }),
+    plain("kernel-memory", "reads the kernel's memory", KERNEL_FILES, |_| open("/proc/kcore", false)),
+    plain("kernel-addresses", "reads addresses of the kernel's", KERNEL_FILES, |_| addresses()),
+    plain("interrupt-counts", "times others by the machine's interrupts", TOLD, |_| tells("/proc/interrupts")),
+    plain("timer-list", "reads the machine's timers", KERNEL_FILES, |_| tells("/proc/timer_list")),
+    plain("page-owners", "reads where memory lies", KERNEL_FILES, |_| tells("/proc/kpagecount")),
+    plain("leave-group", "leaves its control group", ROOTS_FILES, |world| open(&world.group_members, true)),
+    plain("release-agent", "says which program empties groups", ROOTS_FILES, |world| open(&world.release_agent, true)),
+];
+
+/// Opening is all: nothing is ever written.
+fn open(path: impl AsRef<Path>, write: bool) -> Tried {
+    File::options().read(!write).write(write).open(path).map_err(at("open"))?;
+    through("it was opened")
+}
+
+/// The first disk there is, of the usual names.
+fn disk() -> Tried {
+    const DISKS: [&str; 4] = ["/dev/vda", "/dev/sda", "/dev/nvme0n1", "/dev/loop0"];
+    let mut last = io::ErrorKind::NotFound.into();
+    for disk in DISKS {
+        match File::open(disk) {
+            Ok(_) => return through(format!("{disk} was opened")),
+            Err(error) => last = error,
+        }
+    }
+    Err(at("open")(last))
+}
+
+fn tells(path: &str) -> Tried {
+    let mut found = vec![0_u8; 4096];
+    let read = File::open(path).and_then(|mut file| file.read(&mut found)).map_err(at("reading it"))?;
+    if read == 0 { Err(at("reading it")(io::ErrorKind::UnexpectedEof.into())) } else { through("it was read") }
+}
+
+fn addresses() -> Tried {
+    let mut found = String::new();
+    let file = File::open("/proc/kallsyms").map_err(at("open"))?;
+    file.take(4000).read_to_string(&mut found).map_err(at("read"))?;
+    let address = |line: &str| line.split(' ').next().is_some_and(|word| word.bytes().any(|digit| digit != b'0'));
+    if found.lines().any(address) {
+        return through("addresses were read");
+    }
+    Err(at("looking for an address")(io::ErrorKind::NotFound.into()))
+}
+
+fn make_device(world: &World) -> Tried {
+    let path = world.folder.join("device");
+    let name = c_path(&path).map_err(at("naming it"))?;
+    // That of /dev/null.
+    let device = libc::makedev(1, 3) as usize;
+    let made = call(libc::SYS_mknodat, [signed(libc::AT_FDCWD), text(&name), (libc::S_IFCHR | 0o600) as usize, device]);
+    made.map_err(at("mknodat"))?;
+    let _ = fs::remove_file(&path);
+    through("it was made")
+}
