@@ -136,7 +136,8 @@ impl Helper<'_> {
         // Nothing mounted here may travel back to the host.
         syscall::mount(None, Path::new("/"), None, libc::MS_REC | libc::MS_PRIVATE, "")
             .map_err(at("making mounts private"))?;
-        syscall::file_mask(0o077);
+        // The container's users must get through the folders that root makes on the way to its own.
+        syscall::file_mask(0o022);
         let placed = place_descriptors(self.fds, ends, true).map_err(at("placing descriptors"))?;
         // The old numbers stand for other files now: they must not be closed.
         std::mem::forget(std::mem::replace(ends, placed));

@@ -147,7 +147,9 @@ pub enum Refusal {
         why: String,
     },
     /// A compiled program is kept for less, or not at all.
-    #[error("this node keeps a compiled program for at most {most} seconds; the spec asks for {asked} (`cacheSeconds`)")]
+    #[error(
+        "this node keeps a compiled program for at most {most} seconds; the spec asks for {asked} (`cacheSeconds`)"
+    )]
     Cache {
         /// What the spec asks for.
         asked: u32,
@@ -173,9 +175,7 @@ impl Refusal {
     pub const fn reason(&self) -> Reason {
         match self {
             Self::Protection { .. } => Reason::Protection,
-            Self::Limit { .. } | Self::Scratch | Self::ContainerScratch | Self::Cache { .. } => {
-                Reason::Limits
-            },
+            Self::Limit { .. } | Self::Scratch | Self::ContainerScratch | Self::Cache { .. } => Reason::Limits,
             Self::NoContainers { .. } | Self::Host { .. } | Self::Unsupported { .. } => Reason::Policy,
         }
     }

@@ -105,14 +105,26 @@ mod tests {
 
     #[test]
     fn flags_are_passed_on_under_the_nodes_folder() {
-        let context = Context { home: Home::new("/h".into()), json: true, url: None, api_key: None };
+        let context = Context {
+            home: Home::new("/h".into()),
+            json: true,
+            url: None,
+            api_key: None,
+            registries: RegistryAccess::default(),
+        };
         let args = common("run", &context, Some("c.toml".into()));
         assert_eq!(args, ["run", "--home", "/h/node", "--config", "c.toml"]);
     }
 
     #[test]
     fn json_where_there_is_none_is_refused() {
-        let context = |json| Context { home: Home::new("/h".into()), json, url: None, api_key: None };
+        let context = |json| Context {
+            home: Home::new("/h".into()),
+            json,
+            url: None,
+            api_key: None,
+            registries: RegistryAccess::default(),
+        };
         assert!(no_json("up", &context(true)).is_err());
         assert!(no_json("up", &context(false)).is_ok());
     }

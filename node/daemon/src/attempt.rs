@@ -11,6 +11,7 @@ use crate::slots::Slot;
 use decores_audit::event::Event;
 use decores_blobs::BlobWriter;
 use decores_launcher::{EngineDescriptors, Launched, Leftovers};
+use decores_sandbox::Runtime;
 use decores_sandbox::plan::{IsolationPlan, plan};
 use decores_sandbox::protocol::{EngineEvent, EngineJob, Exit, Finished, Locked, MAX_EVENT};
 use decores_types::{JobState, Limits, Reason, Scratch, chain};
@@ -150,7 +151,7 @@ async fn attend(
     attempted.finished = attempted
         .finished
         .filter(|finished| is_credible(finished, live, plan, module.as_ref()) && ran_as_planned(finished, exit, plan));
-    attempted.finished = attempted.finished.map(|finished| starved(finished, plan, attempted.exit.as_ref()));
+    attempted.finished = attempted.finished.map(|finished| starved(finished, attempted.exit.as_ref()));
     attempted.verdict = judge(stopped, attempted.finished.as_ref(), attempted.exit.as_ref());
     if let Err(error) = keep(node, live, &attempted, output, logs).await {
         // An end that promises a result which is not there could never be tried again.
@@ -346,10 +347,10 @@ fn is_credible(finished: &Finished, live: &Live, plan: &IsolationPlan, module: O
 
 /// What an engine says of a container whose program the kernel ended for want of memory: it can only see that it was
 /// killed.
-fn starved(finished: Finished, plan: &IsolationPlan, exit: Option<&Exit>) -> Finished {
+fn starved(finished: Finished, exit: Option<&Exit>) -> Finished {
     const KILLED: i32 = 128 + 9;
     let starved = exit.is_some_and(|exit| exit.out_of_memory) && finished.exit == Some(KILLED);
-    if plan.container.is_some() && starved {
+    if finished.image.is_some() && starved {
         Finished { reason: Reason::LimitMemory, exit: None, output: None, ..finished }
     } else {
         finished
@@ -361,12 +362,13 @@ fn ran_as_planned(finished: &Finished, exit: Option<&Exit>, plan: &IsolationPlan
     let Some(container) = &plan.container else { return true };
     let ran = matches!(finished.reason, Reason::Completed | Reason::ExitNonzero | Reason::Trap | Reason::LimitTime);
     let report = exit.and_then(|exit| exit.container.as_ref());
+    // What such a runtime holds its program with cannot be read from this kernel; the receipt then claims nothing of it.
+    let keeps_a_kernel = matches!(container.runtime, Runtime::Runsc | Runtime::Kata);
     let controllers = container.cgroup.as_ref().map_or(&[][..], |cgroup| &cgroup.controllers);
     !ran || report.is_some_and(|report| {
+        let held = report.seccomp && report.powerless && report.own_ids == container.ids.is_some();
         report.runtime == container.runtime
-            && report.seccomp
-            && report.powerless
-            && report.own_ids == container.ids.is_some()
+            && (held || keeps_a_kernel)
             && controllers.iter().all(|wanted| report.cgroup.contains(wanted))
     })
 }
@@ -423,7 +425,7 @@ mod tests {
     use super::*;
     use decores_sandbox::container::RunReport;
     use decores_sandbox::plan::CgroupPlan;
-    use decores_sandbox::{ContainerPlan, IdRange, Runtime, ScratchPlan, UserPlan};
+    use decores_sandbox::{ContainerPlan, IdRange, ScratchPlan, UserPlan};
     use decores_types::job::EngineKind;
     use decores_types::{Attempt, JobId, Protection, Swap};
 
@@ -467,6 +469,8 @@ mod tests {
             own_ids: true,
             cgroup: vec!["memory".to_owned(), "pids".to_owned()],
         };
+        let gvisor = ContainerPlan { runtime: Runtime::Runsc, ..container.clone() };
+        let gvisor = IsolationPlan { container: Some(gvisor), ..wasm_plan() };
         let plan = IsolationPlan { container: Some(container), ..wasm_plan() };
         let with = |reason, report| {
             let exit = Exit { container: report, ..EXIT };
@@ -483,6 +487,11 @@ mod tests {
             assert!(!with(reason, Some(RunReport { cgroup: Vec::new(), ..report.clone() })));
         }
         assert!(!ran_as_planned(&finished(Reason::Completed), None, &plan));
+        let bare = RunReport { runtime: Runtime::Runsc, seccomp: false, own_ids: false, ..report };
+        let exit = |report| Exit { container: Some(report), ..EXIT };
+        assert!(ran_as_planned(&finished(Reason::Completed), Some(&exit(bare.clone())), &gvisor));
+        let unlimited = exit(RunReport { cgroup: Vec::new(), ..bare });
+        assert!(!ran_as_planned(&finished(Reason::Completed), Some(&unlimited), &gvisor));
         assert!(ran_as_planned(&finished(Reason::Completed), None, &wasm_plan()));
     }
 
@@ -504,6 +513,20 @@ mod tests {
             deadline_ms: 1,
             network: false,
         }
+    }
+
+    #[test]
+    fn a_container_that_was_killed_without_memory_left_met_its_limit() {
+        let image = decores_types::Commitment::parse(&"0".repeat(64)).ok();
+        let killed = Finished { exit: Some(137), image, output: image, ..finished(Reason::ExitNonzero) };
+        let starving = Exit { out_of_memory: true, ..EXIT };
+        let limit = starved(killed.clone(), Some(&starving));
+        assert_eq!((limit.reason, limit.exit, limit.output), (Reason::LimitMemory, None, None));
+        assert_eq!(starved(killed.clone(), Some(&EXIT)), killed, "killed for another reason");
+        let module = Finished { image: None, ..killed.clone() };
+        assert_eq!(starved(module.clone(), Some(&starving)), module, "a module's own exit code");
+        let lived = Finished { exit: Some(1), ..killed };
+        assert_eq!(starved(lived.clone(), Some(&starving)), lived);
     }
 
     #[test]

@@ -54,7 +54,8 @@ impl Layer {
             Self::Engine | Self::Jail | Self::Attempt => {
                 "an engine uses foundation, attempt, the jail and the domains keys, sandbox, attestation and privacy"
             }
-            Self::Api | Self::HelperLink => "the words on the wire use foundation only",
+            Self::Api => "the words on the wire use foundation only",
+            Self::HelperLink => "the link to the helper uses the launcher, whose words it carries, and foundation",
             Self::Client => "the client uses foundation, api and the domains keys and audit",
             Self::Cli => {
                 "the command line uses foundation, api, client, the domains audit and attestation, and backends/system"
@@ -102,7 +103,10 @@ fn allowed((from, from_name): (Layer, &str), (to, to_name): (Layer, &str)) -> bo
         // Both drive nodes as the tests do.
         (Tool, Tool) => matches!((from_name, to_name), ("campaign" | "load", "tests")),
         (Tool, _) => true,
-        (_, Foundation) | (Engine, Attempt) | (Engine | Attempt, Jail) | (Backend | Http | Console | Program | Escape, Domain) => true,
+        (_, Foundation)
+        | (Engine, Attempt)
+        | (Engine | Attempt, Jail)
+        | (Backend | Http | Console | Program | Escape, Domain) => true,
         // It stands in an engine's place, in jails that the launcher makes.
         (Escape, Backend | Jail) => true,
         (Domain, Domain) => matches!(
@@ -119,7 +123,7 @@ fn allowed((from, from_name): (Layer, &str), (to, to_name): (Layer, &str)) -> bo
         // A program brings clock and randomness; nothing else of the machine is its business.
         (Cli, Backend) => to_name == "system",
         (Client | Http, Api) | (Cli, Api | Client) | (Console, Api | Http) => true,
-        (Program, Backend | Api | Http | Console | HelperLink) => true,
+        (Program, Backend | Api | Http | Console | HelperLink) | (HelperLink, Backend) => true,
         _ => false,
     }
 }

@@ -18,7 +18,11 @@ const ALLOWED: &[&str] = &[
 ];
 
 /// Licences allowed for one package only: (package, licence, why it is fine).
-const NAMED: &[(&str, &str, &str)] = &[];
+const NAMED: &[(&str, &str, &str)] =
+    &[("pathrs", "MPL-2.0", "asks for the source of its own files only; libcontainer cannot be built without it")];
+
+/// Packages that name no expression: (package, version, licence that its own file holds).
+const UNNAMED: &[(&str, &str, &str)] = &[("rust-criu", "0.6.1", "MIT")];
 
 const CRATES_IO: &str = "registry+https://github.com/rust-lang/crates.io-index";
 
@@ -104,7 +108,9 @@ fn judge(name: &str, licence: Option<&str>, source: Option<&str>) -> Option<Stri
 pub(super) fn check(workspace: &Workspace, findings: &mut Findings) {
     for package in &workspace.metadata.packages {
         let name = &package.name;
-        if let Some(problem) = judge(name, package.license.as_deref(), package.source.as_deref()) {
+        let read = UNNAMED.iter().find(|(named, version, _)| named == name && *version == package.version.to_string());
+        let licence = package.license.as_deref().or(read.map(|(_, _, licence)| *licence));
+        if let Some(problem) = judge(name, licence, package.source.as_deref()) {
             findings.error(format!("{problem} (version {})", package.version));
         }
     }

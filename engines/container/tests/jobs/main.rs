@@ -11,17 +11,17 @@
 )]
 #![allow(unsafe_code, reason = "gives a process numbered descriptors")]
 
-mod helper;
 mod node;
 #[path = "../images/pack.rs"]
 mod pack;
+mod play;
 
 use decores_sandbox::container::{MAX_ANSWER, RunAnswer};
 use decores_sandbox::protocol::EngineEvent;
 use decores_types::{Digest, Reason};
-use helper::{Container, ended, line};
 use node::{Order, run};
 use pack::{Image, Tar};
+use play::{Container, ended, line};
 use serde_json::json;
 use std::fs::{self, Permissions};
 use std::io::{Read, Write};

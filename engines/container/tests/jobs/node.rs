@@ -1,7 +1,7 @@
 //! A stand-in for consumer and node: seals, starts the engine with its descriptors, opens what comes back.
 
-use crate::helper::{self, Play};
 use crate::pack::Image;
+use crate::play::{self, Play};
 use decores_keys::payload::{
     Head, JobBinding, ResultBinding, SectionKind, StreamOpener, StreamSealer, expect_end, seal_job,
 };
@@ -96,7 +96,7 @@ impl Outcome {
 }
 
 /// Runs a job, with a play in place of the container.
-pub fn run(order: Order, play: impl FnOnce(&mut helper::Container) -> Vec<u8> + Send + 'static) -> Outcome {
+pub fn run(order: Order, play: impl FnOnce(&mut play::Container) -> Vec<u8> + Send + 'static) -> Outcome {
     let play: Play = Box::new(play);
     let folder = tempfile::tempdir().unwrap();
     let scratch = folder.path().join("scratch");
@@ -120,7 +120,7 @@ pub fn run(order: Order, play: impl FnOnce(&mut helper::Container) -> Vec<u8> + 
         engine_end.into(),
     ];
     let mut engine = start(&scratch, descriptors);
-    let helper = thread::spawn(move || helper::serve(helper_end, scratch, play));
+    let helper = thread::spawn(move || play::serve(helper_end, scratch, play));
     let message = canonical::to_vec(&job).unwrap();
     job_write.write_all(&(message.len() as u32).to_be_bytes()).unwrap();
     job_write.write_all(&message).unwrap();
