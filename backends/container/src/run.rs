@@ -100,7 +100,7 @@ fn write_report(mut file: &File, report: &RunReport) -> Result<(), Stop> {
 
 /// A container that waits to be started.
 enum Created {
-    Library(library::Created),
+    Library(Box<library::Created>),
     Program,
     /// Of a runtime that makes and starts it at once.
     Running,
@@ -126,7 +126,7 @@ impl Container<'_> {
                 let descriptors = has(task, Hole::Descriptors);
                 let (created, pid) = library::create(bundle, standard, descriptors)?;
                 let report = readback::read(task, request, library::VERSION.to_owned(), pid)?;
-                Ok((Created::Library(created), pid, report))
+                Ok((Created::Library(Box::new(created)), pid, report))
             }
             Some(program) if task.runtime == Runtime::Runc => {
                 self.write_spec(folders, None)?;

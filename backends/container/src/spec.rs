@@ -112,6 +112,7 @@ pub(crate) fn id_map(task: &RunTask, id: u32) -> Vec<[u32; 3]> {
 
 /// The spec. `user_namespace` is a namespace that has its maps already; without one the runtime makes it. `held` gives
 /// the hard limit of a resource, which no limit here exceeds.
+#[expect(clippy::indexing_slicing, reason = "the index of a JSON object adds its member")]
 pub(crate) fn spec(
     task: &RunTask,
     request: &RunRequest,

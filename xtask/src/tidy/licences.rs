@@ -108,7 +108,7 @@ fn judge(name: &str, licence: Option<&str>, source: Option<&str>) -> Option<Stri
 pub(super) fn check(workspace: &Workspace, findings: &mut Findings) {
     for package in &workspace.metadata.packages {
         let name = &package.name;
-        let read = UNNAMED.iter().find(|(named, version, _)| named == name && *version == package.version.to_string());
+        let read = UNNAMED.iter().find(|(named, version, _)| named == name && package.version == *version);
         let licence = package.license.as_deref().or(read.map(|(_, _, licence)| *licence));
         if let Some(problem) = judge(name, licence, package.source.as_deref()) {
             findings.error(format!("{problem} (version {})", package.version));

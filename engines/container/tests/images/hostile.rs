@@ -13,7 +13,7 @@ fn layer(tar: Tar) -> Result<Scratch, String> {
 }
 
 fn archive(bytes: &[u8]) -> Result<Scratch, String> {
-    unpacked(Scratch::new(), bytes)
+    unpacked(Scratch::default(), bytes)
 }
 
 fn unpacked(scratch: Scratch, bytes: &[u8]) -> Result<Scratch, String> {

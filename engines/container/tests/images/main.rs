@@ -27,8 +27,8 @@ pub struct Scratch {
     pub bounds: Bounds,
 }
 
-impl Scratch {
-    pub fn new() -> Self {
+impl Default for Scratch {
+    fn default() -> Self {
         let folder = tempfile::tempdir().unwrap();
         for name in ["rootfs", "blobs", "outside"] {
             fs::create_dir(folder.path().join(name)).unwrap();
@@ -36,7 +36,9 @@ impl Scratch {
         fs::write(folder.path().join("outside/secret"), "secret").unwrap();
         Self { folder, bounds: Bounds { entries: 10_000, bytes: Some(64 << 20) } }
     }
+}
 
+impl Scratch {
     pub fn path(&self, below: &str) -> PathBuf {
         self.folder.path().join(below)
     }
@@ -78,7 +80,7 @@ fn small() -> Tar {
 
 #[test]
 fn a_layout_is_unpacked_with_the_words_of_its_configuration() {
-    let scratch = Scratch::new();
+    let scratch = Scratch::default();
     let mut image = Image::of([small()]);
     image.config = json!({
         "User": "7:8", "Env": ["A=1"], "Entrypoint": ["/e"], "Cmd": ["c", ""], "WorkingDir": "/bin", "Labels": {"x": "y"},
@@ -100,7 +102,7 @@ fn a_layout_is_unpacked_with_the_words_of_its_configuration() {
 
 #[test]
 fn layers_come_plain_gzip_in_several_members_and_zstd() {
-    let scratch = Scratch::new();
+    let scratch = Scratch::default();
     let unpacked = Tar::default().file("g", vec![7; 300_000]).end();
     let mut members = Layer::packed(unpacked.clone(), GZIP);
     let (one, two) = unpacked.split_at(1000);
@@ -115,7 +117,7 @@ fn layers_come_plain_gzip_in_several_members_and_zstd() {
 
 #[test]
 fn a_docker_archive_is_named_by_its_configuration_and_may_hold_a_layer_as_a_link() {
-    let scratch = Scratch::new();
+    let scratch = Scratch::default();
     let mut image = Image::of([small(), Tar::default().file("second", "2")]);
     image.layers[1] = Layer::packed(Tar::default().file("second", "2").end(), GZIP);
     let got = scratch.unpack(&image.docker_archive(|n| format!("{n}/layer.tar")));
@@ -123,7 +125,7 @@ fn a_docker_archive_is_named_by_its_configuration_and_may_hold_a_layer_as_a_link
     let config = serde_json::from_slice::<serde_json::Value>(&image.manifest()).unwrap()["config"]["digest"].clone();
     assert_eq!(got.digest.to_string(), config);
 
-    let linked = Scratch::new();
+    let linked = Scratch::default();
     let shared = Image::of([small()]);
     let (config, layer) = (configuration(&shared), &shared.layers[0].bytes);
     let manifest = json!([{"Config": "c.json", "Layers": ["0/layer.tar"]}]).to_string();
@@ -140,7 +142,7 @@ fn configuration(image: &Image) -> Vec<u8> {
 
 #[test]
 fn of_several_platforms_this_machines_is_taken_from_a_nested_index() {
-    let scratch = Scratch::new();
+    let scratch = Scratch::default();
     let (ours, mut other) = (Image::of([small()]), Image::of([Tar::default().file("other", "")]));
     other.architecture = "s390x".to_owned();
     let platform = |image: &Image| {
@@ -185,7 +187,7 @@ fn upper_layers_hide_and_replace_what_lower_ones_have() {
         .file("closed/new", "2")
         .folder("usr/lib/")
         .file("lib/through", "2");
-    let scratch = Scratch::new();
+    let scratch = Scratch::default();
     scratch.unpack(&Image::of([lower, upper]).layout());
     assert_eq!(scratch.text("etc/kept"), "1");
     for gone in ["etc/gone", "opaque/lower", "opaque/deep/lower", "opaque/.wh..wh..opq", "etc/.wh.gone"] {
@@ -212,7 +214,7 @@ fn users_are_looked_up_in_the_image() {
     ] {
         let mut image = Image::of([files()]);
         image.config = json!({"User": user});
-        let got = Scratch::new().unpack(&image.layout()).user;
+        let got = Scratch::default().unpack(&image.layout()).user;
         assert_eq!((got.uid, got.gid, got.home.as_str()), (uid, gid, home), "{user}");
     }
 }
@@ -227,7 +229,7 @@ fn names_of_any_bytes_and_any_length_that_the_system_takes() {
         .file("x", "3")
         .file("Case", "4")
         .file("case", "5");
-    let scratch = Scratch::new();
+    let scratch = Scratch::default();
     scratch.unpack(&Image::of([tar]).layout());
     assert_eq!(scratch.text(&long), "2");
     assert_eq!(scratch.text("line\nbreak"), "3");
@@ -249,7 +251,7 @@ fn an_archive_that_breaks_off_has_no_digest() {
     }
     let archive = Image::of([small()]).layout();
     for length in [0, 300, 2000, archive.len()] {
-        let scratch = Scratch::new();
+        let scratch = Scratch::default();
         let places = Places::open(&scratch.path("rootfs"), &scratch.path("blobs")).unwrap();
         let (digest, image) = unpack(Broken(&archive[..length]), &places, &scratch.bounds);
         assert!(digest.is_none() && matches!(image, Err(Refusal::Source(_))), "{length}: {image:?}");

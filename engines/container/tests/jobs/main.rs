@@ -235,7 +235,7 @@ fn what_is_left_in_the_output_is_read_without_following_anything() {
         std::os::unix::fs::symlink("nowhere", out.join("closed/dangling")).unwrap();
         drop(std::os::unix::net::UnixListener::bind(out.join("socket")).unwrap());
         for closed in ["closed/file", "closed"] {
-            fs::set_permissions(out.join(closed), Permissions::from_mode(0)).unwrap();
+            fs::set_permissions(out.join(closed), Permissions::from_mode(0o0)).unwrap();
         }
         ended(0)
     });

@@ -20,6 +20,7 @@ use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
 use serde::Deserialize;
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::io::{Seek as _, Write as _};
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -98,8 +99,8 @@ pub(super) async fn fetch(
     }
     let mut blobs = BTreeMap::from([(descriptor.digest, kept(fetch, &bytes)?)]);
     for wanted in wanted() {
-        if !blobs.contains_key(&wanted.digest) {
-            blobs.insert(wanted.digest, registry.blob(fetch, wanted, read).await?);
+        if let Entry::Vacant(place) = blobs.entry(wanted.digest) {
+            place.insert(registry.blob(fetch, wanted, read).await?);
         }
     }
     Ok((descriptor, blobs))

@@ -19,7 +19,7 @@ pub(super) const PROBES: &[Probe] = &[
     plain("shared-memory-file", "reads what another left in shared memory", FILES, |world| {
         read(world, &world.shared_file)
     }),
-    plain("password-file", "reads the host's passwords", ROOTS_FILES, |world| shadow(world)),
+    plain("password-file", "reads the host's passwords", ROOTS_FILES, shadow),
     plain("dots", "climbs out of its folder", FILES, dots),
     plain("link", "makes a link to a file of the host's", LINKS, link),
     plain("change-library", "changes a library that others use", LIBRARIES, |world| write(&world.library)),
