@@ -110,8 +110,8 @@ type Ran = (Kind, Result<Option<Job>, String>);
 /// Has every client take job after job until this many were begun.
 async fn each(shared: &Arc<Shared>, until: usize) -> Vec<Ran> {
     let mut clients = JoinSet::new();
-    for member in shared.crowd.members.iter().cloned() {
-        let shared = Arc::clone(shared);
+    for member in &shared.crowd.members {
+        let (shared, member) = (Arc::clone(shared), member.clone());
         clients.spawn_local(async move {
             let mut ran = Vec::new();
             loop {

@@ -5,6 +5,7 @@
 
 use crate::config::LauncherConfig;
 use crate::group::JobCgroup;
+use crate::holes::namespace;
 use crate::socket::Socket;
 use crate::spawn::{
     Ready, Spawned, Start, Step, give_up, go_first, has_namespace, map_user_as, place_descriptors, stand_ready, wait,
@@ -12,7 +13,7 @@ use crate::spawn::{
 use crate::syscall;
 use decores_sandbox::container::{MAX_TASK, RunReport, RunTask};
 use decores_sandbox::protocol::Given;
-use decores_sandbox::{ContainerHost, Namespace};
+use decores_sandbox::{ContainerHost, Hole, Namespace};
 use serde::Deserialize;
 use std::ffi::CStr;
 use std::fs::File;
@@ -78,6 +79,8 @@ pub(crate) struct Helper<'a> {
     pub(crate) fds: &'a [BorrowedFd<'a>],
     /// Whether it is root of a user namespace only.
     pub(crate) rootless: bool,
+    /// Mechanisms left out.
+    pub(crate) holes: &'a [Hole],
 }
 
 impl Helper<'_> {
@@ -97,7 +100,11 @@ impl Helper<'_> {
     }
 
     fn namespaces(&self) -> Vec<Namespace> {
-        NAMESPACES.into_iter().chain(self.rootless.then_some(Namespace::User)).collect()
+        // Its process namespace is never left out: at its end it ends all that it sees.
+        let left_out =
+            |kind: &Namespace| *kind != Namespace::Pid && self.holes.iter().any(|hole| namespace(*hole) == Some(*kind));
+        let own = NAMESPACES.into_iter().filter(|kind| *kind == Namespace::Mount || !left_out(kind));
+        own.chain(self.rootless.then_some(Namespace::User)).collect()
     }
 
     /// The launcher's side.
@@ -132,7 +139,9 @@ impl Helper<'_> {
         syscall::new_session();
         syscall::signals(false);
         go_first().map_err(at("raising the score for memory exhaustion"))?;
-        syscall::set_host_name("job").map_err(at("setting the host name"))?;
+        if self.namespaces().contains(&Namespace::Uts) {
+            syscall::set_host_name("job").map_err(at("setting the host name"))?;
+        }
         // Nothing mounted here may travel back to the host.
         syscall::mount(None, Path::new("/"), None, libc::MS_REC | libc::MS_PRIVATE, "")
             .map_err(at("making mounts private"))?;
@@ -211,7 +220,8 @@ impl Container {
         let [null, task_fd, report_fd] = [null.as_fd(), task_read.as_fd(), report_write.as_fd()];
         let fds = [null, null, null, task_fd, engine.as_fd(), report_fd, scratch.as_fd()];
         let rootless = task.ids.is_none();
-        let helper = Helper { program, arguments: &ARGUMENTS, cgroup: cgroup.as_ref(), fds: &fds, rootless };
+        let holes = task.holes.as_slice();
+        let helper = Helper { program, arguments: &ARGUMENTS, cgroup: cgroup.as_ref(), fds: &fds, rootless, holes };
         let spawned = helper.spawn().map_err(|why| format!("the helper: {why}"))?;
         Ok(Self { spawned, cgroup, report: File::from(report) })
     }

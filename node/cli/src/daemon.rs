@@ -110,7 +110,7 @@ mod tests {
             json: true,
             url: None,
             api_key: None,
-            registries: RegistryAccess::default(),
+            registries: decores_client::image::RegistryAccess::default(),
         };
         let args = common("run", &context, Some("c.toml".into()));
         assert_eq!(args, ["run", "--home", "/h/node", "--config", "c.toml"]);
@@ -123,7 +123,7 @@ mod tests {
             json,
             url: None,
             api_key: None,
-            registries: RegistryAccess::default(),
+            registries: decores_client::image::RegistryAccess::default(),
         };
         assert!(no_json("up", &context(true)).is_err());
         assert!(no_json("up", &context(false)).is_ok());

@@ -8,7 +8,7 @@ use decores_sandbox::Hole::{
 };
 use serde::{Deserialize, Serialize};
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// One attempt to get out, or to use up what is not the job's.
 pub(crate) struct Probe {
@@ -144,6 +144,8 @@ pub(crate) struct World {
     pub(crate) open_files: u32,
     /// Where the probe is.
     pub(crate) place: Place,
+    /// Where the host's files are, if they are to be seen elsewhere than at their own paths.
+    pub(crate) host: PathBuf,
     /// A folder of the probe's own.
     pub(crate) folder: PathBuf,
     /// Its own program.
@@ -152,6 +154,14 @@ pub(crate) struct World {
     pub(crate) descriptors: Vec<i32>,
     /// That of its log.
     pub(crate) log_descriptor: Option<i32>,
+}
+
+impl World {
+    /// A file of the host's, as it would be seen from here.
+    pub(crate) fn on_host(&self, path: impl AsRef<Path>) -> PathBuf {
+        let path = path.as_ref();
+        self.host.join(if self.host.as_os_str().is_empty() { path } else { path.strip_prefix("/").unwrap_or(path) })
+    }
 }
 
 /// Where probes run.
@@ -213,6 +223,8 @@ pub(crate) const TRACING: Stops =
 /// Signals to a process of another user.
 pub(crate) const SIGNALS: Stops =
     Stops { wasm: &[Seccomp, Landlock, User, PidNamespace], container: &[User, PidNamespace] };
+/// Files in `/proc` of processes of another user.
+pub(crate) const PROCESS_FILES: Stops = Stops { wasm: &[Landlock, Root, User], container: &[User, PidNamespace] };
 /// Files of the host that anybody may read.
 pub(crate) const FILES: Stops = Stops { wasm: &[Landlock, Root], container: &[Root] };
 /// Files of the host that only root may open.

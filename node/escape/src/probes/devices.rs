@@ -12,6 +12,9 @@ use std::path::Path;
 /// Files that only tell, of the whole machine.
 const TOLD: Stops = Stops { wasm: FILES.wasm, container: &[MaskedPaths] };
 
+/// A file that only root may read, wherever it is seen.
+const PAGES: Stops = Stops { wasm: ROOTS_FILES.wasm, container: &[User] };
+
 pub(super) const PROBES: &[Probe] = &[
     plain(
         "make-device",
@@ -19,12 +22,12 @@ pub(super) const PROBES: &[Probe] = &[
         Stops { wasm: &[Seccomp, Landlock, User], container: &[Seccomp, User] },
         make_device,
     ),
-    plain("memory-device", "opens the machine's memory", ROOTS_FILES, |_| open("/dev/mem", false)),
-    plain("disk-device", "opens a disk", ROOTS_FILES, |_| disk()),
-    plain("loop-device", "makes a disk of a file", ROOTS_FILES, |_| open("/dev/loop-control", true)),
-    plain("kvm-device", "opens the hypervisor", ROOTS_FILES, |_| open("/dev/kvm", true)),
-    plain("fuse-device", "opens FUSE", ROOTS_FILES, |_| open("/dev/fuse", true)),
-    plain("log-device", "writes to the kernel's log", ROOTS_FILES, |_| open("/dev/kmsg", true)),
+    plain("memory-device", "opens the machine's memory", ROOTS_FILES, |world| open(world.on_host("/dev/mem"), false)),
+    plain("disk-device", "opens a disk", ROOTS_FILES, disk),
+    plain("loop-device", "makes a disk of a file", ROOTS_FILES, |world| open(world.on_host("/dev/loop-control"), true)),
+    plain("kvm-device", "opens the hypervisor", ROOTS_FILES, |world| open(world.on_host("/dev/kvm"), true)),
+    plain("fuse-device", "opens FUSE", ROOTS_FILES, |world| open(world.on_host("/dev/fuse"), true)),
+    plain("log-device", "writes to the kernel's log", ROOTS_FILES, |world| open(world.on_host("/dev/kmsg"), true)),
     plain("system-request", "gives the kernel commands", KERNEL_FILES, |_| open("/proc/sysrq-trigger", true)),
     plain("core-pattern", "says which program gets core dumps", KERNEL_FILES, |_| {
         open("/proc/sys/kernel/core_pattern", true)
@@ -39,9 +42,13 @@ pub(super) const PROBES: &[Probe] = &[
     plain("kernel-addresses", "reads addresses of the kernel's", KERNEL_FILES, |_| addresses()),
     plain("interrupt-counts", "times others by the machine's interrupts", TOLD, |_| tells("/proc/interrupts")),
     plain("timer-list", "reads the machine's timers", KERNEL_FILES, |_| tells("/proc/timer_list")),
-    plain("page-owners", "reads where memory lies", KERNEL_FILES, |_| tells("/proc/kpagecount")),
-    plain("leave-group", "leaves its control group", ROOTS_FILES, |world| open(&world.group_members, true)),
-    plain("release-agent", "says which program empties groups", ROOTS_FILES, |world| open(&world.release_agent, true)),
+    plain("page-owners", "reads where memory lies", PAGES, |_| tells("/proc/kpagecount")),
+    plain("leave-group", "leaves its control group", ROOTS_FILES, |world| {
+        open(world.on_host(&world.group_members), true)
+    }),
+    plain("release-agent", "says which program empties groups", ROOTS_FILES, |world| {
+        open(world.on_host(&world.release_agent), true)
+    }),
 ];
 
 /// Opening is all: nothing is ever written.
@@ -51,11 +58,11 @@ fn open(path: impl AsRef<Path>, write: bool) -> Tried {
 }
 
 /// The first disk there is, of the usual names.
-fn disk() -> Tried {
+fn disk(world: &World) -> Tried {
     const DISKS: [&str; 4] = ["/dev/vda", "/dev/sda", "/dev/nvme0n1", "/dev/loop0"];
     let mut last = io::ErrorKind::NotFound.into();
     for disk in DISKS {
-        match File::open(disk) {
+        match File::open(world.on_host(disk)) {
             Ok(_) => return through(format!("{disk} was opened")),
             Err(error) => last = error,
         }

@@ -12,17 +12,25 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 pub(super) const PROBES: &[Probe] = &[
-    plain("roots-file", "reads a file that only root may read", ROOTS_FILES, |world| read(world, &world.root_file)),
-    plain("public-file", "reads a file of the host's", FILES, |world| read(world, &world.public_file)),
-    plain("public-file-write", "writes to a file of the host's", FILES, |world| write(&world.public_file)),
-    plain("node-folder", "reads a file of the node's", ROOTS_FILES, |world| read(world, &world.home_file)),
+    plain("roots-file", "reads a file that only root may read", ROOTS_FILES, |world| {
+        read(world, &world.on_host(&world.root_file))
+    }),
+    plain("public-file", "reads a file of the host's", FILES, |world| read(world, &world.on_host(&world.public_file))),
+    plain("public-file-write", "writes to a file of the host's", FILES, |world| {
+        write(&world.on_host(&world.public_file))
+    }),
+    plain("node-folder", "reads a file of the node's", ROOTS_FILES, |world| {
+        read(world, &world.on_host(&world.home_file))
+    }),
     plain("shared-memory-file", "reads what another left in shared memory", FILES, |world| {
-        read(world, &world.shared_file)
+        read(world, &world.on_host(&world.shared_file))
     }),
     plain("password-file", "reads the host's passwords", ROOTS_FILES, shadow),
     plain("dots", "climbs out of its folder", FILES, dots),
     plain("link", "makes a link to a file of the host's", LINKS, link),
-    plain("change-library", "changes a library that others use", LIBRARIES, |world| write(&world.library)),
+    plain("change-library", "changes a library that others use", LIBRARIES, |world| {
+        write(&world.on_host(&world.library))
+    }),
     plain("change-root", "makes a file at the root", WRITABLE, change_root),
     plain("left-descriptors", "finds descriptors that were left open", LEFT_OPEN, left_descriptors),
 ];
@@ -45,7 +53,7 @@ fn write(path: &Path) -> Tried {
 
 /// Its own has no passwords in it.
 fn shadow(world: &World) -> Tried {
-    let found = fs::read("/etc/shadow").map_err(at("open"))?;
+    let found = fs::read(world.on_host("/etc/shadow")).map_err(at("open"))?;
     if world.place == Place::Container && !found.windows(5).any(|part| part == b"root:") {
         return Err(Stop::Refused("looking for root", io::ErrorKind::NotFound.into()));
     }
@@ -54,8 +62,8 @@ fn shadow(world: &World) -> Tried {
 
 fn dots(world: &World) -> Tried {
     let up: PathBuf = std::iter::repeat_n("..", 40).collect();
-    let down = world.public_file.strip_prefix("/").unwrap_or(&world.public_file);
-    read(world, &world.folder.join(up).join(down))
+    let file = world.on_host(&world.public_file);
+    read(world, &world.folder.join(up).join(file.strip_prefix("/").unwrap_or(&file)))
 }
 
 fn link(world: &World) -> Tried {

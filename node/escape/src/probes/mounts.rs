@@ -72,8 +72,9 @@ fn by_handle(world: &World) -> Tried {
     let mut handle = [0_u8; 136];
     let parts = [&(bytes.len() as u32).to_ne_bytes()[..], &kind.to_ne_bytes(), bytes];
     handle.iter_mut().zip(parts.concat()).for_each(|(place, byte)| *place = byte);
-    let folder = world.library.parent().unwrap_or(Path::new("/"));
-    let beside = fs::File::open(folder).map_err(at("opening the folder of libraries"))?;
+    let library = world.on_host(&world.library);
+    let beside =
+        fs::File::open(library.parent().unwrap_or(Path::new("/"))).map_err(at("opening the folder of libraries"))?;
     let flags = (libc::O_RDONLY | libc::O_CLOEXEC) as usize;
     let opened = call(libc::SYS_open_by_handle_at, [signed(beside.as_raw_fd()), address(&handle), flags]);
     opened.map_err(at("open_by_handle_at"))?;

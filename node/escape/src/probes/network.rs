@@ -23,7 +23,7 @@ pub(super) const PROBES: &[Probe] = &[
     plain("loopback-datagram", "asks a service on the host's loopback", NETWORK, datagram),
     plain("abstract-socket", "connects to an abstract Unix socket", CLOSED_NETWORK, abstract_socket),
     plain("socket-file", "connects to a Unix socket of the host's", SOCKET_FILES, |world| {
-        answered(UnixStream::connect(&world.socket_file), world)
+        answered(UnixStream::connect(world.on_host(&world.socket_file)), world)
     }),
     plain("raw-socket", "opens a raw socket", RAW_NETWORK, |_| {
         socket(libc::AF_INET, libc::SOCK_RAW, libc::IPPROTO_ICMP)

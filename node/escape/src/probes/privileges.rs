@@ -52,13 +52,13 @@ fn set_user_id(world: &World) -> Tried {
         // Root shows by it that the program makes anybody root.
         call(libc::SYS_setresuid, [65_534, 65_534, 65_534]).map_err(at("setresuid"))?;
     }
-    run_program(world, &world.setuid_program)
+    run_program(world, &world.on_host(&world.setuid_program))
 }
 
 /// The program tells in this one's place what it has become; see `main`.
 fn run_program(world: &World, program: &std::path::Path) -> Tried {
     let path = c_path(program).map_err(at("naming the program"))?;
-    let role = if program == world.setuid_program { c"as-root" } else { c"as-is" };
+    let role = if program.ends_with("set-user-id") { c"as-root" } else { c"as-is" };
     let (arguments, nothing) = ([text(&path), text(role), 0], [0_usize]);
     let failed = call(libc::SYS_execve, [text(&path), address(&arguments), address(&nothing)]);
     Err(match failed {

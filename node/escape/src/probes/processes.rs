@@ -1,11 +1,14 @@
 //! Other processes: the node, its launcher, another job.
 
 use super::plain;
-use crate::probe::{FILES, PROCESSES, Probe, ROOTS_FILES, SIGNALS, TRACING, Tried, World, at, same, through};
+use crate::probe::{
+    FILES, PROCESS_FILES, PROCESSES, Place, Probe, SIGNALS, Stops, TRACING, Tried, World, at, same, through,
+};
 use crate::stage::NEIGHBOUR_MEMORY;
 use crate::syscall::{address, address_mut, call, kill, signed};
+use decores_sandbox::Hole::PidNamespace;
 use std::fs::{self, File};
-use std::os::unix::fs::FileExt;
+use std::io;
 
 pub(super) const PROBES: &[Probe] = &[
     plain("trace-neighbour", "traces another job's process", TRACING, trace),
@@ -19,10 +22,10 @@ pub(super) const PROBES: &[Probe] = &[
     plain("signal-launcher", "sends the launcher a signal", SIGNALS, |world| signal(world.launcher)),
     plain("signal-neighbour", "sends another job a signal", SIGNALS, |world| signal(world.neighbour)),
     plain("signal-all", "sends everybody a signal", SIGNALS, |_| signal(-1)),
-    plain("neighbour-memory-file", "reads another job's memory through /proc", ROOTS_FILES, memory_file),
-    plain("neighbour-scratch", "reads another job's scratch through /proc", ROOTS_FILES, scratch),
-    plain("node-environment", "reads the node's environment", ROOTS_FILES, environment),
-    plain("process-list", "sees processes of the host's", FILES, list),
+    plain("neighbour-memory-file", "reads another job's memory through /proc", PROCESS_FILES, memory_file),
+    plain("neighbour-scratch", "reads another job's scratch through /proc", PROCESS_FILES, scratch),
+    plain("node-environment", "reads the node's environment", PROCESS_FILES, environment),
+    plain("process-list", "sees processes of the host's", Stops { wasm: FILES.wasm, container: &[PidNamespace] }, list),
 ];
 
 const PTRACE_SEIZE: usize = 0x4206;
@@ -37,8 +40,14 @@ fn read_memory(world: &World) -> Tried {
     let local = [address_mut(found.as_mut_slice()), found.len()];
     let remote = [NEIGHBOUR_MEMORY, found.len()];
     let arguments = [signed(world.neighbour), address(&local), 1, address(&remote), 1, 0];
-    call(libc::SYS_process_vm_readv, arguments).map_err(at("process_vm_readv"))?;
-    same(&found, world, "another job's memory")
+    match call(libc::SYS_process_vm_readv, arguments) {
+        // Of a process that has nothing there: who may not look is told so first.
+        Err(error) if error.raw_os_error() == Some(libc::EFAULT) => through("its memory may be read"),
+        read => {
+            read.map_err(at("process_vm_readv"))?;
+            same(&found, world, "another job's memory")
+        }
+    }
 }
 
 fn open_process(pid: i32) -> std::io::Result<usize> {
@@ -90,23 +99,28 @@ fn signal(whom: i32) -> Tried {
 }
 
 fn memory_file(world: &World) -> Tried {
-    let file = File::open(format!("/proc/{}/mem", world.neighbour)).map_err(at("opening its memory"))?;
-    let mut found = vec![0_u8; world.secret.len()];
-    file.read_exact_at(&mut found, NEIGHBOUR_MEMORY as u64).map_err(at("reading its memory"))?;
-    same(&found, world, "another job's memory")
+    // Who may not read it may not open it.
+    File::open(format!("/proc/{}/mem", world.neighbour)).map_err(at("opening its memory"))?;
+    through("another job's memory may be read")
 }
 
 fn scratch(world: &World) -> Tried {
-    let path = format!("/proc/{}/root{}", world.neighbour, world.neighbour_file.display());
+    let root = format!("/proc/{}/root", world.neighbour);
+    fs::read_dir(&root).map_err(at("opening its root"))?;
+    if world.place == Place::Container {
+        // Its nearest neighbour there is the helper, which has no scratch.
+        return through("another's root was opened");
+    }
+    let path = format!("{root}{}", world.neighbour_file.display());
     same(&fs::read(path).map_err(at("opening its scratch"))?, world, "another job's scratch")
 }
 
 fn environment(world: &World) -> Tried {
     let found = fs::read(format!("/proc/{}/environ", world.node)).map_err(at("opening its environment"))?;
-    same(&found, world, "the node's environment")
+    if found.is_empty() { Err(at("reading it")(io::ErrorKind::UnexpectedEof.into())) } else { through("it was read") }
 }
 
 fn list(world: &World) -> Tried {
     let found = fs::read(format!("/proc/{}/cmdline", world.node)).map_err(at("opening the process"))?;
-    same(&found, world, "the node's command line")
+    if found.is_empty() { Err(at("reading it")(io::ErrorKind::UnexpectedEof.into())) } else { through("it was seen") }
 }
