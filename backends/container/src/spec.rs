@@ -11,6 +11,8 @@ use std::path::{Path, PathBuf};
 const PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 /// Descriptors a program may have.
 const OPEN_FILES: u64 = 4096;
+/// Bytes that a file may have beyond the job's memory: the room that its scratch has.
+const FILE_ROOM: u64 = 32 << 20;
 /// Memory exhaustion ends jobs before the node; 1,000 is the most.
 const OOM_SCORE: i32 = 900;
 /// What shows the machine, or other containers' doings, in `/proc`.
@@ -75,6 +77,8 @@ pub(crate) fn limits(task: &RunTask) -> Vec<Limit> {
         // Of 0, programs that collect dumps take no notice; of 1, the kernel does.
         Limit { kind: libc::RLIMIT_CORE, name: "RLIMIT_CORE", value: 1 },
         Limit { kind: libc::RLIMIT_NOFILE, name: "RLIMIT_NOFILE", value: OPEN_FILES },
+        // No file that is larger could have content: all lie in memory.
+        Limit { kind: libc::RLIMIT_FSIZE, name: "RLIMIT_FSIZE", value: task.memory_bytes.saturating_add(FILE_ROOM) },
         Limit { kind: libc::RLIMIT_MEMLOCK, name: "RLIMIT_MEMLOCK", value: 64 << 10 },
         Limit { kind: libc::RLIMIT_MSGQUEUE, name: "RLIMIT_MSGQUEUE", value: 64 << 10 },
     ];

@@ -9,6 +9,7 @@ use decores_types::bundle::{self, HexDigest, Item, MAX_FILES, Manifest, OutputMa
 use decores_types::{Digest, Limits, Reason};
 use std::fs::{self, File};
 use std::io::{self, Seek, SeekFrom, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 /// The output, measured and ready to be sealed.
@@ -43,7 +44,7 @@ impl Output {
         }
         for file in &mut files {
             if let Some(folder) = &folder {
-                let mut content = File::open(folder.join(file.path.as_str())).map_err(doing("reading the output"))?;
+                let mut content = open_plain(&folder.join(file.path.as_str())).map_err(doing("reading the output"))?;
                 file.sha256 = HexDigest(digest_of(&mut content, file.size).map_err(ours)?);
             }
         }
@@ -69,7 +70,7 @@ impl Output {
             pump(&mut self.stdout, sealer, self.manifest.stdout.size)?;
             for file in &self.manifest.files {
                 if let Some(folder) = &self.folder {
-                    let mut content = File::open(folder.join(file.path.as_str())).map_err(Pump::Read)?;
+                    let mut content = open_plain(&folder.join(file.path.as_str())).map_err(Pump::Read)?;
                     pump(&mut content, sealer, file.size)?;
                 }
             }
@@ -143,6 +144,11 @@ fn list(folder: &Path, below: &str, files: &mut Vec<bundle::File>) -> Result<(),
         }
     }
     Ok(())
+}
+
+/// Opens a file that was found to be one; nobody is left to exchange it, and a link would be refused all the same.
+fn open_plain(path: &Path) -> io::Result<File> {
+    File::options().read(true).custom_flags(libc::O_NOFOLLOW).open(path)
 }
 
 /// Removes everything below the scratch.

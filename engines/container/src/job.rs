@@ -12,6 +12,7 @@ use decores_jail::{Links, Profile, close_files_but};
 use decores_sandbox::container::FD_RUNNER;
 use decores_sandbox::protocol::EngineEvent;
 use decores_secrets::{Arena, forbid_core_dumps};
+use decores_types::Reason;
 use std::fs::{self, File, Permissions};
 use std::io;
 use std::os::unix::fs::PermissionsExt;
@@ -123,7 +124,9 @@ impl Work<'_> {
 
         attempt.say(&EngineEvent::Sealing)?;
         // The container's processes are all gone: nobody changes the output any more.
-        make_readable(&self.scratch.join(OUT)).map_err(doing("looking at the output"))?;
+        if !make_readable(&self.scratch.join(OUT)).map_err(doing("looking at the output"))? {
+            return Err(Stop::job(Reason::LimitOutput, "the program left too many files and folders"));
+        }
         let kept = written.stdout.try_clone().map_err(doing("copying a descriptor"))?;
         let measured = Output::measure(ended.exit, kept, written.stdout_bytes, Some(self.scratch), &limits)?;
         let digest = measured.seal(&opened.recipient, &attempt.binding, self.output)?;

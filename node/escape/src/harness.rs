@@ -1,6 +1,8 @@
 //! The whole of it: plants, runs the probes outside and in every engine's jail, and prints what came of it.
 
 use crate::args::Arguments;
+use crate::container;
+use crate::image::image;
 use crate::probe::{End, Mission, Probe, Told, World};
 use crate::prober::mission_bytes;
 use crate::probes;
@@ -8,8 +10,8 @@ use crate::stage::Stage;
 use crate::table::{Engine, Finding, Outcome, Row, engine_name, judge, text};
 use crate::wasm::Jails;
 use anyhow::{Context as _, Result, bail};
-use decores_launcher::{Launcher, LauncherConfig};
-use decores_sandbox::{Hole, SandboxConfig};
+use decores_launcher::{Containers, Launcher, LauncherConfig};
+use decores_sandbox::{Hole, Runtime, SandboxConfig};
 use decores_types::job::EngineKind;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
@@ -17,10 +19,15 @@ use std::process::{Command, ExitCode, Stdio};
 
 /// What ends the program where a probe got through.
 const ESCAPED: u8 = 3;
+/// Programs beside this one.
+const CONTAINER_ENGINE: &str = "decores-engine-container";
+const HELPER: &str = "decores-helper";
 /// User ids of these jails, beyond those of any node here.
 const BEYOND_NODES: u32 = 4096;
 /// Jails at once: a prober's and its neighbour's.
 const SLOTS: u32 = 2;
+/// Ranges of user ids beyond those of any node here.
+const RANGES_BEYOND: u32 = 0x0800_0000;
 /// Milliseconds that a jail may take.
 const DEADLINE_MS: u64 = 280_000;
 
@@ -83,12 +90,21 @@ fn rows(arguments: &Arguments) -> Result<Vec<Row>> {
         let outside = outside(&stage.world, &names).context("failed to run the probes outside")?;
         let inside = match engine {
             Engine::Wasm => jails.run(&stage.world, &names).context("failed to run the probes as wasm jobs")?,
-            Engine::Container => bail!("containers cannot be probed here"),
+            Engine::Container => contained(&jails, &stage.world, &names)?,
         };
         rows.extend(judged(engine, &probes, &inside, &outside)?);
     }
     drop(neighbour);
     Ok(rows)
+}
+
+/// An engine that cannot run here has no row, and that is a failure.
+fn contained(jails: &Jails<'_>, world: &World, names: &[&str]) -> Result<Vec<Finding>> {
+    if let Some(why) = &jails.host.no_container {
+        bail!("containers cannot be run here: {why}; `--engine wasm` leaves them out");
+    }
+    let image = image()?;
+    container::run(jails, &image, world, names).context("failed to run the probes as containers")
 }
 
 /// Judges all, and tells of all that cannot be told at once.
@@ -143,7 +159,12 @@ fn outside(world: &World, names: &[&str]) -> Result<Vec<Told>> {
 
 fn sandbox() -> SandboxConfig {
     let config = SandboxConfig::default();
-    SandboxConfig { first_uid: config.first_uid + BEYOND_NODES, slots: SLOTS as usize, ..config }
+    SandboxConfig {
+        first_uid: config.first_uid + BEYOND_NODES,
+        first_range: config.first_range + RANGES_BEYOND,
+        slots: SLOTS as usize,
+        ..config
+    }
 }
 
 fn launcher(home: &Path, config: &SandboxConfig, holes: &[Hole]) -> Result<LauncherConfig> {
@@ -152,8 +173,12 @@ fn launcher(home: &Path, config: &SandboxConfig, holes: &[Hole]) -> Result<Launc
         // A node's launcher has no holes; one that has some is no node's.
         owner: holes.is_empty(),
         holes: holes.to_vec(),
-        engines: vec![(EngineKind::Wasm, own)],
-        containers: Err("not asked for".to_owned()),
+        engines: vec![(EngineKind::Wasm, own.clone()), (EngineKind::Container, own.with_file_name(CONTAINER_ENGINE))],
+        containers: Ok(Containers {
+            runtime: Runtime::Libcontainer,
+            helper: own.with_file_name(HELPER),
+            first_range: config.first_range,
+        }),
         jails: home.join("jails"),
         scratch: home.join("scratch"),
         first_uid: config.first_uid,

@@ -6,7 +6,9 @@
 //! for what is beside a job: a node, another job.
 
 mod args;
+mod container;
 mod harness;
+mod image;
 mod probe;
 mod prober;
 mod probes;
@@ -25,6 +27,7 @@ fn main() -> ExitCode {
         (_, part @ ("as-root" | "as-is")) => roles::executed(part),
         ("/engine", _) => roles::jailed(&part),
         (_, "outside") => roles::outside(),
+        (_, "inside") => roles::inside(),
         (_, "stand") => roles::stand(),
         _ => harness::run(&clap::Parser::parse()),
     };

@@ -52,6 +52,19 @@ pub(crate) fn outside() -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
+/// In a container, or another program's jail: the probes, as its program.
+///
+/// # Errors
+/// If the mission cannot be read, or nobody hears what came of it.
+pub(crate) fn inside() -> Result<ExitCode> {
+    let mission = mission(&mut io::stdin()).context("failed to read the mission")?;
+    let mut report = File::from(io::stdout().as_fd().try_clone_to_owned()?);
+    let mut mission = mission;
+    mission.world.descriptors.push(report.as_raw_fd());
+    prober::run(&mission, None, &mut report)?;
+    Ok(ExitCode::SUCCESS)
+}
+
 /// Stands for the node until its standard input ends.
 ///
 /// # Errors

@@ -253,6 +253,11 @@ fn output_files_beyond_the_limits_are_refused() {
         ended(0)
     });
     assert_eq!(holes.reason(), Reason::LimitOutput);
+    let many = run(Order::new(&image()), |container| {
+        (0..20_000).for_each(|n| fs::create_dir(container.scratch.join(format!("out/{n}"))).unwrap());
+        ended(0)
+    });
+    assert_eq!(many.reason(), Reason::LimitOutput);
     let deep = run(Order::new(&image()), |container| {
         fs::create_dir_all(container.scratch.join("out").join("d/".repeat(300))).unwrap();
         ended(0)

@@ -35,8 +35,8 @@ pub(super) const PROBES: &[Probe] = &[
     plain("kernel-settings", "changes a setting of the kernel's", KERNEL_FILES, |_| {
         open("/proc/sys/vm/overcommit_memory", true)
     }),
-    plain("system-files", "writes to /sys", KERNEL_FILES, |_| {
-        open("/sys/kernel/mm/transparent_hugepage/enabled", true)
+    plain("system-files", "writes to /sys", ROOTS_FILES, |world| {
+        open(world.on_host("/sys/kernel/mm/transparent_hugepage/enabled"), true)
     }),
     plain("kernel-memory", "reads the kernel's memory", KERNEL_FILES, |_| open("/proc/kcore", false)),
     plain("kernel-addresses", "reads addresses of the kernel's", KERNEL_FILES, |_| addresses()),

@@ -5,10 +5,11 @@ use super::plain;
 use crate::probe::{NAME, PRIVILEGE, Place, Probe, Stop, Stops, Tried, World, at, permitted, through};
 use crate::syscall::{address, address_mut, call, signed, text};
 use decores_sandbox::Hole::{Landlock, Root, Seccomp, User};
+use std::fs;
 use std::io;
 
 pub(super) const PROBES: &[Probe] = &[
-    plain("become-root", "sets its user to root", PRIVILEGE, become_root),
+    plain("become-root", "sets its user to root", Stops { wasm: PRIVILEGE.wasm, container: &[User] }, become_root),
     plain("take-capabilities", "takes capabilities", PRIVILEGE, take_capabilities),
     plain("take-groups", "joins the group of root", PRIVILEGE, take_groups),
     plain(
@@ -18,7 +19,7 @@ pub(super) const PROBES: &[Probe] = &[
         set_user_id,
     ),
     plain("run-program", "runs a program", Stops { wasm: &[Seccomp, Landlock], container: &[] }, |world| {
-        run_program(world, &world.program)
+        run_program(&world.program)
     }),
     plain("set-clock", "sets the clock", PRIVILEGE, set_clock),
     plain("adjust-clock", "changes the clock's speed", PRIVILEGE, adjust_clock),
@@ -26,8 +27,15 @@ pub(super) const PROBES: &[Probe] = &[
     plain("go-first", "has the processor before all others", PRIVILEGE, go_first),
 ];
 
-fn become_root(_: &World) -> Tried {
+fn become_root(world: &World) -> Tried {
     call(libc::SYS_setresuid, [0, 0, 0]).map_err(at("setresuid"))?;
+    // The root of a user namespace of its own is another user to the host.
+    let map =
+        if world.place == Place::Container { fs::read_to_string("/proc/self/uid_map") } else { Ok("0 0 1".into()) };
+    let map = map.map_err(at("reading whom it stands for"))?;
+    if map.split_whitespace().nth(1) != Some("0") {
+        return Err(Stop::Refused("becoming the host's root", io::Error::from_raw_os_error(libc::EPERM)));
+    }
     through("it is root")
 }
 
@@ -52,11 +60,11 @@ fn set_user_id(world: &World) -> Tried {
         // Root shows by it that the program makes anybody root.
         call(libc::SYS_setresuid, [65_534, 65_534, 65_534]).map_err(at("setresuid"))?;
     }
-    run_program(world, &world.on_host(&world.setuid_program))
+    run_program(&world.on_host(&world.setuid_program))
 }
 
 /// The program tells in this one's place what it has become; see `main`.
-fn run_program(world: &World, program: &std::path::Path) -> Tried {
+fn run_program(program: &std::path::Path) -> Tried {
     let path = c_path(program).map_err(at("naming the program"))?;
     let role = if program.ends_with("set-user-id") { c"as-root" } else { c"as-is" };
     let (arguments, nothing) = ([text(&path), text(role), 0], [0_usize]);
