@@ -189,8 +189,11 @@ fn mounts(task: &RunTask, folders: &Folders) -> Value {
         json!({"destination": destination, "type": "bind", "source": source, "options": options})
     };
     let input = if has(task, Hole::ReadOnly) { ["rw", "noexec"] } else { ["ro", "noexec"] };
+    // Of a process namespace that is not its own, it can make no new one.
+    let proc = if has(task, Hole::PidNamespace) { ("bind", "/proc", "rbind") } else { ("proc", "proc", "rw") };
     let mut mounts = vec![
-        json!({"destination": "/proc", "type": "proc", "source": "proc", "options": ["nosuid", "noexec", "nodev"]}),
+        json!({"destination": "/proc", "type": proc.0, "source": proc.1,
+            "options": ["nosuid", "noexec", "nodev", proc.2]}),
         json!({"destination": "/dev", "type": "tmpfs", "source": "tmpfs",
             "options": ["nosuid", "strictatime", "mode=755", "size=64k"]}),
         json!({"destination": "/dev/shm", "type": "tmpfs", "source": "shm",
@@ -223,7 +226,6 @@ const CAPABILITIES: &[&str] = &[
     "CAP_SYS_CHROOT",
     "CAP_SYS_PTRACE",
     "CAP_SYS_ADMIN",
-    "CAP_SYS_RESOURCE",
     "CAP_SYS_TIME",
     "CAP_MKNOD",
     "CAP_SYS_MODULE",

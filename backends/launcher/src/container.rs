@@ -150,7 +150,9 @@ impl Helper<'_> {
         let placed = place_descriptors(self.fds, ends, true).map_err(at("placing descriptors"))?;
         // The old numbers stand for other files now: they must not be closed.
         std::mem::forget(std::mem::replace(ends, placed));
-        syscall::limit(libc::RLIMIT_CORE, 1).map_err(at("setting limits"))?;
+        if !self.holes.contains(&Hole::ResourceLimits) {
+            syscall::limit(libc::RLIMIT_CORE, 1).map_err(at("setting limits"))?;
+        }
         stand_ready(ends)?;
         Err(("starting the program", syscall::execute(self.program, self.arguments, &ENVIRONMENT)))
     }

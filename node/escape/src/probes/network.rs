@@ -35,7 +35,12 @@ pub(super) const PROBES: &[Probe] = &[
     plain("audit-socket", "opens a netlink socket of the kernel's log of events", FILTER, |_| {
         socket(libc::AF_NETLINK, libc::SOCK_RAW, libc::NETLINK_AUDIT)
     }),
-    plain("interfaces", "finds the host's interfaces by netlink", NETWORK, interfaces),
+    plain(
+        "interfaces",
+        "finds the host's interfaces by netlink",
+        Stops { wasm: NETWORK.wasm, container: NETWORK.wasm },
+        interfaces,
+    ),
 ];
 
 fn metadata(_: &World) -> Tried {
