@@ -33,11 +33,7 @@ fn open(above: impl AsFd + Copy, name: &[u8], depth: usize, left: &mut usize) ->
         *left = rest;
         // Nobody is left to put a link there between this look and the next line.
         match FileType::from_raw_mode(statat(&folder, name, AtFlags::SYMLINK_NOFOLLOW)?.st_mode) {
-            FileType::Directory if depth > 0 => {
-                if !open(folder.as_fd(), name, depth - 1, left)? {
-                    return Ok(false);
-                }
-            }
+            FileType::Directory if depth > 0 && !open(folder.as_fd(), name, depth - 1, left)? => return Ok(false),
             FileType::RegularFile => chmodat(&folder, name, Mode::RUSR, AtFlags::empty())?,
             _ => {}
         }
