@@ -74,9 +74,16 @@ fn choose<'a>(images: &'a [DockerImage], tag: Option<&str>) -> Result<&'a Docker
             Err(ImageError::Choice(format!("there are several images, add :NAME:TAG to its name: {}", listed())))
         }
         (Some(wanted), _) => {
-            let latest = format!("{wanted}:latest");
-            let found = images.iter().find(|image| tags(image).any(|tag| tag == wanted || *tag == latest));
+            let wanted = familiar(wanted);
+            let found = images.iter().find(|image| tags(image).any(|tag| familiar(tag) == wanted));
             found.ok_or_else(|| ImageError::Choice(format!("no image is called so; there are: {}", listed())))
         }
     }
+}
+
+/// A name as `docker` shows it, with its tag: programs write more or less of `docker.io/library/` into archives.
+fn familiar(name: &str) -> String {
+    let short = name.strip_prefix("docker.io/").map_or(name, |name| name.strip_prefix("library/").unwrap_or(name));
+    let tagged = short.rsplit('/').next().is_some_and(|last| last.contains(':'));
+    if tagged { short.to_owned() } else { format!("{short}:latest") }
 }
