@@ -219,8 +219,8 @@ fn input_output_and_exit_code_pass_through() {
     let failed = jobs[0]["job"].as_str().unwrap();
     let manifest = cli.run(["job", "result", failed, "--json"]);
     assert_eq!(manifest.json()["exit"], 7, "{manifest:?}");
-    let ran = setting.shell(&[], "kill -9 $$").is(1);
-    assert!(ran.stderr.contains("trap"), "{}", ran.stderr);
+    // The first process of a container cannot end itself so.
+    setting.shell(&[], "sh -c 'kill -9 $$'; echo $? >&2; exit 1").is(1).says("137");
 }
 
 #[test]
@@ -229,7 +229,7 @@ fn nothing_but_its_files_is_within_reach() {
     let data = setting.data(b"x");
     let try_all = "for t in 'echo x > /in/new' 'echo x > /in/data' 'echo x > /new' 'mount -t tmpfs t /tmp' \
          'wget -q -T 2 http://127.0.0.1' 'ping -c 1 -W 2 127.0.0.1' 'wget -q -T 2 http://169.254.169.254' \
-         'hostname other' 'chroot / true' 'mknod /tmp/m b 7 0' 'date -s 2000-01-01' 'echo 1 > /proc/sys/kernel/sysrq' \
+         'hostname other' 'chroot / true' 'mknod /tmp/m b 7 0' 'date -s 2000-01-01; test $(date +%Y) = 2000' 'echo 1 > /proc/sys/kernel/sysrq' \
          'ls /proc/1/root/home/runner/../../work' 'unshare -r true' 'dmesg'; \
          do sh -c \"$t\" >/dev/null 2>&1 && echo \"possible: $t\"; done; grep Cap /proc/self/status; \
          ls /sys/class/net; echo end";

@@ -67,6 +67,12 @@ impl Runtime {
             Self::Kata => Protection::Vm,
         }
     }
+
+    /// Whether it runs programs on a kernel of its own, whose hold on them cannot be read from this machine's.
+    #[must_use]
+    pub const fn own_kernel(self) -> bool {
+        matches!(self, Self::Runsc | Self::Kata)
+    }
 }
 
 impl fmt::Display for Runtime {

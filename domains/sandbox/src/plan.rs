@@ -15,8 +15,6 @@ const ENGINE_TASKS: u32 = 16;
 const SERVER_MEMORY: u64 = 128 << 20;
 /// Tasks that server may have: its threads, some of which wait for the disk.
 const SERVER_TASKS: u32 = 48;
-/// Bytes of memory the helper and a runtime need beside what they run.
-const RUNTIME_MEMORY: u64 = 192 << 20;
 /// Tasks they may have: a runtime with a kernel of its own has many threads.
 const RUNTIME_TASKS: u32 = 256;
 /// Bytes of scratch beyond the job's limit: the last pages of its files, and its folders.
@@ -251,6 +249,15 @@ fn cgroup(
     (!host.cgroup.is_empty()).then_some(CgroupPlan { controllers, memory_bytes, tasks, io_bytes })
 }
 
+/// Bytes of memory that the helper and a runtime need beside what they run.
+const fn runtime_memory(runtime: Runtime) -> u64 {
+    match runtime {
+        Runtime::Libcontainer => 16 << 20,
+        Runtime::Runc => 48 << 20,
+        Runtime::Runsc | Runtime::Kata => 192 << 20,
+    }
+}
+
 /// What the engine unpacks counts as the engine's memory, and what the container writes as its own.
 fn container(
     runtime: Runtime,
@@ -272,7 +279,7 @@ fn container(
         ids: host.own_users.then_some(IdRange { first, count: RANGE }),
         cgroup: (!host.cgroup.is_empty()).then(|| CgroupPlan {
             controllers: host.cgroup.clone(),
-            memory_bytes: limits.memory_bytes.saturating_add(RUNTIME_MEMORY),
+            memory_bytes: limits.memory_bytes.saturating_add(runtime_memory(runtime)),
             tasks: CONTAINER_TASKS + RUNTIME_TASKS,
             io_bytes: config.io_bytes,
         }),

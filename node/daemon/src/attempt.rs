@@ -11,7 +11,6 @@ use crate::slots::Slot;
 use decores_audit::event::Event;
 use decores_blobs::BlobWriter;
 use decores_launcher::{EngineDescriptors, Launched, Leftovers};
-use decores_sandbox::Runtime;
 use decores_sandbox::plan::{IsolationPlan, plan};
 use decores_sandbox::protocol::{EngineEvent, EngineJob, Exit, Finished, Locked, MAX_EVENT};
 use decores_types::{JobState, Limits, Reason, Scratch, chain};
@@ -345,11 +344,10 @@ fn is_credible(finished: &Finished, live: &Live, plan: &IsolationPlan, module: O
     locked && possible && kept && ended
 }
 
-/// What an engine says of a container whose program the kernel ended for want of memory: it can only see that it was
-/// killed.
+/// What an engine says of a container of which the kernel ended a process for want of memory: it cannot see that, and
+/// a program that goes on without one of its processes may end well with half a result.
 fn starved(finished: Finished, exit: Option<&Exit>) -> Finished {
-    const KILLED: i32 = 128 + 9;
-    let starved = exit.is_some_and(|exit| exit.out_of_memory) && finished.exit == Some(KILLED);
+    let starved = exit.is_some_and(|exit| exit.out_of_memory) && finished.exit.is_some();
     if finished.image.is_some() && starved {
         Finished { reason: Reason::LimitMemory, exit: None, output: None, ..finished }
     } else {
@@ -363,12 +361,11 @@ fn ran_as_planned(finished: &Finished, exit: Option<&Exit>, plan: &IsolationPlan
     let ran = matches!(finished.reason, Reason::Completed | Reason::ExitNonzero | Reason::Trap | Reason::LimitTime);
     let report = exit.and_then(|exit| exit.container.as_ref());
     // What such a runtime holds its program with cannot be read from this kernel; the receipt then claims nothing of it.
-    let keeps_a_kernel = matches!(container.runtime, Runtime::Runsc | Runtime::Kata);
     let controllers = container.cgroup.as_ref().map_or(&[][..], |cgroup| &cgroup.controllers);
     !ran || report.is_some_and(|report| {
         let held = report.seccomp && report.powerless && report.own_ids == container.ids.is_some();
         report.runtime == container.runtime
-            && (held || keeps_a_kernel)
+            && (held || container.runtime.own_kernel())
             && controllers.iter().all(|wanted| report.cgroup.contains(wanted))
     })
 }
@@ -525,8 +522,10 @@ mod tests {
         assert_eq!(starved(killed.clone(), Some(&EXIT)), killed, "killed for another reason");
         let module = Finished { image: None, ..killed.clone() };
         assert_eq!(starved(module.clone(), Some(&starving)), module, "a module's own exit code");
-        let lived = Finished { exit: Some(1), ..killed };
-        assert_eq!(starved(lived.clone(), Some(&starving)), lived);
+        let went_on = Finished { exit: Some(0), reason: Reason::Completed, ..killed };
+        assert_eq!(starved(went_on, Some(&starving)).reason, Reason::LimitMemory, "one of its processes is gone");
+        let late = Finished { image, ..finished(Reason::LimitTime) };
+        assert_eq!(starved(late.clone(), Some(&starving)), late);
     }
 
     #[test]

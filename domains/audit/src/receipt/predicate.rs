@@ -132,6 +132,12 @@ impl Container {
     pub fn protection(&self) -> Protection {
         if self.runtime.as_str() == "kata" { Protection::Vm } else { Protection::Container }
     }
+
+    /// Whether its runtime runs programs on a kernel of its own, whose hold on them the node cannot read.
+    #[must_use]
+    pub fn own_kernel(&self) -> bool {
+        matches!(self.runtime.as_str(), "runsc" | "kata")
+    }
 }
 
 /// As whom an engine ran.

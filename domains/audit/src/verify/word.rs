@@ -3,7 +3,7 @@
 use crate::code::Code;
 use crate::event::ends_with;
 use crate::receipt::Predicate;
-use crate::receipt::predicate::{User, strengths};
+use crate::receipt::predicate::{Container, User, strengths};
 use crate::verify::Finding;
 use decores_keys::RootSource;
 use decores_types::{JobState, Protection, Reason, Swap};
@@ -62,7 +62,7 @@ pub(super) fn isolation(p: &Predicate) -> Finding {
         return Finding::fails("neither Landlock nor a mount namespace kept it from files");
     }
     if let Some(container) = &i.container
-        && !(container.seccomp && container.powerless)
+        && !(container.seccomp && container.powerless || container.own_kernel())
     {
         return Finding::fails("the container had no seccomp filter, or capabilities");
     }
@@ -71,8 +71,12 @@ pub(super) fn isolation(p: &Predicate) -> Finding {
         (i.landlock == 0, "no Landlock"),
         (i.cgroup.is_empty(), "no cgroup limits"),
         (i.swap == Swap::Possible, "pages could reach swap"),
-        (i.container.as_ref().is_some_and(|c| !c.own_ids), "the container's users are others' too"),
+        (i.container.as_ref().is_some_and(|c| !c.own_ids && !c.own_kernel()), "the container's users are others' too"),
         (i.container.as_ref().is_some_and(|c| c.cgroup.is_empty()), "the container has no cgroup limits"),
+        (
+            i.container.as_ref().is_some_and(Container::own_kernel),
+            "what its own kernel holds the container with cannot be seen",
+        ),
     ];
     let weak: Vec<&str> = weak.into_iter().filter(|(is, _)| *is).map(|(_, what)| what).collect();
     let but = if weak.is_empty() { String::new() } else { format!("; but {}", weak.join(", ")) };
@@ -84,7 +88,8 @@ pub(super) fn isolation(p: &Predicate) -> Finding {
     let landlock = if i.landlock > 0 { ", Landlock" } else { "" };
     let (namespaces, cgroup) = (list("namespaces", &i.namespaces), list("cgroup", &i.cgroup));
     let container = i.container.as_ref().map_or_else(String::new, |c| {
-        format!("; container by {}, seccomp, no capabilities{}", c.runtime, list("namespaces", &c.namespaces))
+        let held = if c.seccomp && c.powerless { ", seccomp, no capabilities" } else { "" };
+        format!("; container by {}{held}{}", c.runtime, list("namespaces", &c.namespaces))
     });
     Finding::holds(format!("no network, seccomp{landlock}{own}{namespaces}{cgroup}{container}; {WORD}{but}"))
 }
