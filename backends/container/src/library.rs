@@ -20,6 +20,8 @@ use std::path::Path;
 /// The version that is built in.
 pub(crate) const VERSION: &str = "0.7.0";
 const ID: &str = "job";
+/// More descriptors than a process has.
+const ALL: i32 = 1 << 20;
 
 /// A container that has everything but its program.
 pub(crate) struct Created {
@@ -37,7 +39,7 @@ pub(crate) fn create(bundle: &Path, standard: [OwnedFd; 3], open_descriptors: bo
     let [input, output, error] = standard;
     let container = ContainerBuilder::new(ID.to_owned(), SyscallType::default())
         .with_executor(Program { outcome: theirs.as_raw_fd() })
-        .with_preserved_fds(if open_descriptors { 64 } else { 0 })
+        .with_preserved_fds(if open_descriptors { ALL } else { 0 })
         .with_stdin(input)
         .with_stdout(output)
         .with_stderr(error)

@@ -31,10 +31,14 @@ pub(crate) fn read(task: &RunTask, request: &RunRequest, version: String, pid: i
             return Err(Stop::failed("looking at the container", "its users are not mapped as planned"));
         }
     }
+    // Without root they are the node's, and nobody can drop them.
+    let groups = field(&status, "Groups:").is_none_or(str::is_empty);
     report.own_ids = !user && task.ids.is_some();
     let as_planned = report.namespaces == namespaces(task)
         && report.seccomp != has(task, Hole::Seccomp)
         && report.powerless != user
+        && (groups || task.ids.is_none())
+        && read_only(task, &read_file(pid, "mountinfo")?)
         && report.cgroup.len() == task.cgroup.len();
     if as_planned {
         return Ok(report);
@@ -60,6 +64,19 @@ pub(crate) fn of_other_kernel(task: &RunTask, version: String, pid: i32) -> Resu
         own_ids: false,
         cgroup,
     })
+}
+
+/// Whether the file tree and the input, as `/proc/…/mountinfo` has them, cannot be written to.
+fn read_only(task: &RunTask, mounts: &str) -> bool {
+    let of = |place: &str| {
+        let mut found = mounts.lines().filter_map(|line| {
+            let mut fields = line.split(' ').skip(4);
+            (fields.next()? == place).then(|| fields.next()).flatten()
+        });
+        found.next_back().is_some_and(|options| options.split(',').any(|option| option == "ro"))
+    };
+    let wanted = !has(task, Hole::ReadOnly);
+    ["/", "/in"].iter().all(|place| of(place) == wanted)
 }
 
 /// Controllers whose limits hold for a process, sorted.
@@ -125,6 +142,17 @@ mod tests {
     use super::*;
 
     const OWN: &str = "8:pids:/decores/a-1.container\n4:memory:/x/decores/a-1.container\n0::/\n";
+
+    #[test]
+    fn a_file_tree_that_can_be_written_to_is_noticed() {
+        let task = crate::spec::tests::task();
+        let held = "1 0 0:2 / / ro,relatime - tmpfs t rw\n2 1 0:2 /in /in ro,nosuid - tmpfs t rw\n";
+        assert!(read_only(&task, held));
+        assert!(!read_only(&task, &held.replace("ro,relatime", "rw,relatime")));
+        assert!(!read_only(&task, &held.replace("/in /in ro", "/in /in rw")));
+        assert!(!read_only(&task, &held.replace("/in /in", "/in /elsewhere")));
+        assert!(!read_only(&task, &format!("{held}3 1 0:2 /in /in rw,nosuid - tmpfs t rw\n")), "the last one covers");
+    }
 
     #[test]
     fn a_container_stays_in_or_below_its_group() {

@@ -4,6 +4,7 @@ use crate::stop::{Stop, at};
 use crate::syscall;
 use decores_sandbox::container::{MAX_REQUEST, RANGE, RunRequest, RunTask};
 use decores_types::canonical;
+use std::collections::HashSet;
 use std::fs::File;
 use std::io::{Read, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -76,6 +77,13 @@ pub(crate) fn check(request: &RunRequest, task: &RunTask) -> Result<(), Stop> {
     if request.env.iter().any(|variable| variable.find('=').is_none_or(|at| at == 0)) {
         return refuse("a variable that is not `NAME=value`");
     }
+    let mut names = HashSet::new();
+    if !request.env.iter().filter_map(|variable| variable.split('=').next()).all(|name| names.insert(name)) {
+        return refuse("a variable that is there twice");
+    }
+    if ["proc", "sys", "dev"].iter().any(|kernels| request.cwd.split('/').nth(1) == Some(kernels)) {
+        return refuse("a working folder of the kernel's");
+    }
     if !is_normal(&request.cwd) {
         return refuse("the working folder is not an absolute path without `.`, `..` and empty parts");
     }
@@ -125,12 +133,16 @@ mod tests {
         assert!(refused(|r| r.env.push("A=\0".to_owned())).contains("NUL"));
         assert!(refused(|r| r.env.push("PATH".to_owned())).contains("NAME=value"));
         assert!(refused(|r| r.env.push("=x".to_owned())).contains("NAME=value"));
+        assert!(refused(|r| r.env = vec!["HOME=/x".to_owned(), "HOME=".to_owned()]).contains("twice"));
     }
 
     #[test]
     fn folders_that_lead_elsewhere_are_refused() {
         for cwd in ["", "tmp", "/tmp/..", "/./tmp", "//", "/tmp/", "/a\0"] {
             assert!(refused(|r| r.cwd = cwd.to_owned()).contains("working folder"), "{cwd:?}");
+        }
+        for cwd in ["/proc/self/fd/6", "/dev", "/sys"] {
+            assert!(refused(|r| r.cwd = cwd.to_owned()).contains("kernel"), "{cwd:?}");
         }
         assert!(refused(|r| r.cwd = format!("/{}", "a".repeat(4095))).contains("working folder"));
     }

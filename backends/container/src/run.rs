@@ -46,7 +46,8 @@ pub fn run() -> Result<(), Stop> {
     }
     let mut given = Given::take()?;
     let task = read_task(&mut given.task)?;
-    let result = serve(&task, &given);
+    let Given { engine, report, scratch, .. } = given;
+    let result = serve(&task, &engine, &report, scratch);
     // The container's processes hold memory and pipes: they end before the engine is told.
     syscall::kill_all_others().map_err(at("ending the container"))?;
     syscall::reap_all();
@@ -56,7 +57,7 @@ pub fn run() -> Result<(), Stop> {
         Err(stop) => stop.answer(),
     };
     // An engine that has closed its side has no use for an answer.
-    let _ = say(&given.engine, &answer);
+    let _ = say(&engine, &answer);
     Ok(())
 }
 
@@ -75,21 +76,27 @@ fn say(engine: &OwnedFd, answer: &RunAnswer) -> Result<(), Stop> {
 }
 
 /// The container's end; `None` if the engine went away before it asked for anything.
-fn serve(task: &RunTask, given: &Given) -> Result<Option<RunAnswer>, Stop> {
+fn serve(task: &RunTask, engine: &OwnedFd, report_to: &File, scratch: OwnedFd) -> Result<Option<RunAnswer>, Stop> {
+    if task.ids.is_some() {
+        syscall::leave_groups().map_err(at("leaving groups"))?;
+    }
     let program = Program::find(task.runtime)?;
     let path = program.as_ref().map(Program::path);
     let view = View::enter(Wanted { runtime: task.runtime, program: path, host: has(task, Hole::Root) })?;
-    let Some((request, standard)) = request::receive(&given.engine)? else { return Ok(None) };
+    let Some((request, standard)) = request::receive(engine)? else { return Ok(None) };
     request::check(&request, task)?;
-    view.mount_scratch(&given.scratch)?;
+    view.mount_scratch(&scratch)?;
+    // All of it, and not read-only: nothing that becomes the container may have it.
+    drop(scratch);
     let container = Container { task, request: &request, program: program.as_ref(), bundle: view.bundle() };
     let folders = Folders::of(&view);
     let (created, pid, report) = container.create(&folders, standard)?;
-    write_report(&given.report, &report)?;
+    write_report(report_to, &report)?;
+    view.show_host(pid)?;
     container.start(created)?;
     let started = syscall::monotonic_ms();
-    say(&given.engine, &RunAnswer::Started)?;
-    container.wait(&given.engine, pid, started).map(Some)
+    say(engine, &RunAnswer::Started)?;
+    container.wait(engine, pid, started).map(Some)
 }
 
 fn write_report(mut file: &File, report: &RunReport) -> Result<(), Stop> {

@@ -41,7 +41,6 @@ pub(crate) struct Folders {
     pub(crate) input: PathBuf,
     pub(crate) output: PathBuf,
     pub(crate) temporary: PathBuf,
-    pub(crate) host: PathBuf,
 }
 
 impl Folders {
@@ -51,7 +50,6 @@ impl Folders {
             input: view.scratch("in"),
             output: view.scratch("out"),
             temporary: view.scratch("tmp"),
-            host: view.host(),
         }
     }
 }
@@ -156,6 +154,11 @@ fn process(task: &RunTask, request: &RunRequest, held: impl Fn(libc::__rlimit_re
     let powerful = has(task, Hole::User);
     let set = if powerful { CAPABILITIES } else { &[] };
     let mut env = request.env.clone();
+    // Where it is missing or empty, libcontainer asks the C library, which asks the image's files and its code.
+    env.retain(|variable| variable != "HOME=");
+    if !env.iter().any(|variable| variable.starts_with("HOME=")) {
+        env.push("HOME=/".to_owned());
+    }
     if !env.iter().any(|variable| variable.starts_with("PATH=")) {
         env.push(PATH.to_owned());
     }
@@ -191,7 +194,7 @@ fn mounts(task: &RunTask, folders: &Folders) -> Value {
     let input = if has(task, Hole::ReadOnly) { ["rw", "noexec"] } else { ["ro", "noexec"] };
     // Of a process namespace that is not its own, it can make no new one.
     let proc = if has(task, Hole::PidNamespace) { ("bind", "/proc", "rbind") } else { ("proc", "proc", "rw") };
-    let mut mounts = vec![
+    Value::Array(vec![
         json!({"destination": "/proc", "type": proc.0, "source": proc.1,
             "options": ["nosuid", "noexec", "nodev", proc.2]}),
         json!({"destination": "/dev", "type": "tmpfs", "source": "tmpfs",
@@ -201,11 +204,7 @@ fn mounts(task: &RunTask, folders: &Folders) -> Value {
         from_scratch(&folders.input, "/in", &input),
         from_scratch(&folders.output, "/out", &["rw", "noexec"]),
         from_scratch(&folders.temporary, "/tmp", &["rw"]),
-    ];
-    if has(task, Hole::Root) {
-        mounts.push(json!({"destination": "/sys", "type": "bind", "source": folders.host, "options": ["rbind", "rw"]}));
-    }
-    Value::Array(mounts)
+    ])
 }
 
 /// What a planted hole leaves a program.
@@ -225,7 +224,9 @@ const CAPABILITIES: &[&str] = &[
     "CAP_IPC_OWNER",
     "CAP_SYS_CHROOT",
     "CAP_SYS_PTRACE",
+    "CAP_SYS_PACCT",
     "CAP_SYS_ADMIN",
+    "CAP_SYS_NICE",
     "CAP_SYS_TIME",
     "CAP_MKNOD",
     "CAP_SYS_MODULE",
@@ -284,13 +285,7 @@ pub(crate) mod tests {
         let mut task = task();
         change(&mut task);
         let at = |name| Path::new("/scratch").join(name);
-        let folders = Folders {
-            root: at("rootfs"),
-            input: at("in"),
-            output: at("out"),
-            temporary: at("tmp"),
-            host: "/host".into(),
-        };
+        let folders = Folders { root: at("rootfs"), input: at("in"), output: at("out"), temporary: at("tmp") };
         spec(&task, &request(), &folders, None, |kind| if kind == libc::RLIMIT_NOFILE { 99 } else { u64::MAX })
     }
 

@@ -281,6 +281,43 @@ pub(crate) fn open_tree(folder: BorrowedFd<'_>) -> io::Result<OwnedFd> {
     }
 }
 
+/// Leaves all supplementary groups.
+pub(crate) fn leave_groups() -> io::Result<()> {
+    // SAFETY: an empty list that is never read.
+    done(unsafe { libc::setgroups(0, ptr::null()) }.into()).map(drop)
+}
+
+/// A copy of a mount and all that is mounted below, attached nowhere.
+pub(crate) fn open_whole_tree(path: &Path) -> io::Result<OwnedFd> {
+    let path = text(path)?;
+    let flags = libc::OPEN_TREE_CLONE | libc::OPEN_TREE_CLOEXEC | libc::AT_RECURSIVE.unsigned_abs();
+    // SAFETY: a live C string; the kernel makes the descriptor for us.
+    unsafe {
+        done(libc::syscall(libc::SYS_open_tree, libc::AT_FDCWD, path.as_ptr(), flags))
+            .map(|fd| OwnedFd::from_raw_fd(fd as RawFd))
+    }
+}
+
+/// Attaches a detached mount in the mount namespace of a process.
+pub(crate) fn attach_in(pid: i32, mount: BorrowedFd<'_>, target: &Path) -> io::Result<()> {
+    let namespace = fs::File::open(format!("/proc/{pid}/ns/mnt"))?;
+    let (child, ended) = match fork_into(0)? {
+        Side::Child => {
+            // SAFETY: takes only numbers.
+            let entered = done(unsafe { libc::setns(namespace.as_raw_fd(), libc::CLONE_NEWNS) }.into());
+            let attached = entered.and_then(|_| attach(mount, target));
+            exit_now(attached.err().and_then(|e| e.raw_os_error()).unwrap_or(0))
+        }
+        Side::Parent(child, ended) => (child, ended),
+    };
+    let status = reap(child)?;
+    drop(ended);
+    match libc::WEXITSTATUS(status) {
+        0 if libc::WIFEXITED(status) => Ok(()),
+        code => Err(io::Error::from_raw_os_error(code)),
+    }
+}
+
 /// Attaches a detached mount.
 pub(crate) fn attach(mount: BorrowedFd<'_>, target: &Path) -> io::Result<()> {
     let target = text(target)?;

@@ -27,6 +27,8 @@ use std::path::{Path, PathBuf};
 
 /// Where the tree is put together: a folder that every machine has, and that is covered in this namespace only.
 pub(crate) const FOLDER: &str = "/tmp";
+/// Where a planted hole shows the host's file tree in a container.
+const HOST: &str = "/sys";
 const DEVICES: [&str; 6] = ["full", "null", "random", "tty", "urandom", "zero"];
 /// What the dynamic loader reads; whichever of them exist here.
 const LIBRARIES: [&str; 5] = ["usr/lib", "usr/lib64", "lib", "lib64", "nix/store"];
@@ -37,6 +39,7 @@ const RESOLVE: u64 = libc::RESOLVE_BENEATH | libc::RESOLVE_NO_SYMLINKS | libc::R
 pub(crate) struct View {
     root: PathBuf,
     runtime: Runtime,
+    host: Option<OwnedFd>,
 }
 
 /// What goes into a view beside the folders that all have.
@@ -60,18 +63,20 @@ impl View {
         // Nothing mounted here may travel back to the host.
         syscall::mount(None, Path::new("/"), None, libc::MS_REC | libc::MS_PRIVATE, "")
             .map_err(at("making mounts private"))?;
+        let host = wanted.host.then(|| syscall::open_whole_tree(Path::new("/"))).transpose();
+        let host = host.map_err(at("copying the host's file tree"))?;
         let bare = matches!(wanted.runtime, Runtime::Kata);
         let own = if bare { hardened } else { libc::MS_NOSUID };
         syscall::mount(Some(Path::new("decores")), root, Some(c"tmpfs"), own, OPTIONS)
             .map_err(at("mounting a file tree of its own"))?;
-        for folder in ["proc", "dev", "bundle", "host", "sys/fs/cgroup", "scratch", "all", "tmp"] {
+        for folder in ["proc", "dev", "bundle", "sys/fs/cgroup", "scratch", "all", "tmp"] {
             fs::create_dir_all(root.join(folder)).map_err(at("making folders"))?;
         }
         if bare {
             // The process namespace is a new one, and the old `/proc` shows another.
             syscall::mount(None, Path::new("/proc"), Some(c"proc"), hardened | libc::MS_NODEV, "")
                 .map_err(at("mounting /proc"))?;
-            return Ok(Self { root: root.to_owned(), runtime: wanted.runtime });
+            return Ok(Self { root: root.to_owned(), runtime: wanted.runtime, host: None });
         }
         syscall::mount(None, &root.join("proc"), Some(c"proc"), hardened | libc::MS_NODEV, "")
             .map_err(at("mounting /proc"))?;
@@ -84,14 +89,9 @@ impl View {
             read_only(Path::new("/sys/fs/cgroup"), &root.join("sys/fs/cgroup"))
                 .map_err(at("mounting the control groups"))?;
         }
-        if wanted.host {
-            // Without what is mounted below: a runtime that found control groups there would make some.
-            syscall::mount(Some(Path::new("/")), &root.join("host"), None, libc::MS_BIND, "")
-                .map_err(at("mounting the host's file tree"))?;
-        }
         std::env::set_current_dir(root).map_err(at("entering its own file tree"))?;
         syscall::pivot_here().map_err(at("leaving the host's file tree"))?;
-        Ok(Self { root: PathBuf::from("/"), runtime: wanted.runtime })
+        Ok(Self { root: PathBuf::from("/"), runtime: wanted.runtime, host })
     }
 
     /// The runtime's folder.
@@ -104,9 +104,14 @@ impl View {
         self.root.join("scratch").join(name)
     }
 
-    /// The host's file tree, where it was wanted.
-    pub(crate) fn host(&self) -> PathBuf {
-        self.root.join("host")
+    /// Attaches the host's file tree, where it was wanted, in a container that is made. Not before: a runtime that found
+    /// control groups there would make some.
+    ///
+    /// # Errors
+    /// If that fails.
+    pub(crate) fn show_host(&self, pid: i32) -> Result<(), Stop> {
+        let Some(host) = &self.host else { return Ok(()) };
+        syscall::attach_in(pid, host.as_fd(), Path::new(HOST)).map_err(at("attaching the host's file tree"))
     }
 
     /// Mounts the folders of a scratch, which is a mount that is attached nowhere, and looks at what the image must have.

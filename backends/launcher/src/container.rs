@@ -145,9 +145,11 @@ impl Helper<'_> {
         // Nothing mounted here may travel back to the host.
         syscall::mount(None, Path::new("/"), None, libc::MS_REC | libc::MS_PRIVATE, "")
             .map_err(at("making mounts private"))?;
+        self.seal_program().map_err(at("mounting the program read-only"))?;
         // The container's users must get through the folders that root makes on the way to its own.
         syscall::file_mask(0o022);
-        let placed = place_descriptors(self.fds, ends, true).map_err(at("placing descriptors"))?;
+        let close = !self.holes.contains(&Hole::Descriptors);
+        let placed = place_descriptors(self.fds, ends, close).map_err(at("placing descriptors"))?;
         // The old numbers stand for other files now: they must not be closed.
         std::mem::forget(std::mem::replace(ends, placed));
         if !self.holes.contains(&Hole::ResourceLimits) {
@@ -155,6 +157,15 @@ impl Helper<'_> {
         }
         stand_ready(ends)?;
         Err(("starting the program", syscall::execute(self.program, self.arguments, &ENVIRONMENT)))
+    }
+}
+
+impl Helper<'_> {
+    /// A container can name the helper's file by `/proc/self/exe`: it must not change it.
+    fn seal_program(&self) -> io::Result<()> {
+        syscall::mount(Some(self.program), self.program, None, libc::MS_BIND, "")?;
+        let attributes = libc::MOUNT_ATTR_RDONLY | libc::MOUNT_ATTR_NOSUID | libc::MOUNT_ATTR_NODEV;
+        syscall::restrict_mount(self.program, attributes, false)
     }
 }
 

@@ -18,6 +18,8 @@ use std::path::Path;
 
 /// Milliseconds that a service may take to greet.
 const PATIENCE_MS: i32 = 10_000;
+/// Seconds that a node may leave unread what it is told; deadlines wait as long at most.
+const SEND_S: i64 = 10;
 
 /// What whoever connects is told first.
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -138,6 +140,7 @@ impl Service<'_> {
             return socket.send(&serde_json::to_vec(&Greeting::Refused(why))?, &[]).map(|()| None);
         }
         socket.send(&serde_json::to_vec(&Greeting::Welcome)?, &[])?;
+        socket.give_up_sending_after(SEND_S)?;
         match syscall::clone_into(0)? {
             Side::Child => {
                 become_launcher(&socket, &self.config.holes);

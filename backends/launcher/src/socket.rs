@@ -99,6 +99,17 @@ impl Socket {
         self.0.try_clone().map(Self)
     }
 
+    /// Has a packet that the other side makes no room for fail after so many seconds.
+    pub(crate) fn give_up_sending_after(&self, seconds: i64) -> io::Result<()> {
+        let time = libc::timeval { tv_sec: seconds, tv_usec: 0 };
+        let length = mem::size_of::<libc::timeval>() as libc::socklen_t;
+        // SAFETY: `time` is as long as is said, and lives through the call.
+        done(i64::from(unsafe {
+            libc::setsockopt(self.0.as_raw_fd(), libc::SOL_SOCKET, libc::SO_SNDTIMEO, (&raw const time).cast(), length)
+        }))
+        .map(drop)
+    }
+
     /// Ends both directions; the other side reads the end of the stream.
     pub(crate) fn shut(&self) {
         // SAFETY: takes only a descriptor we own.

@@ -109,6 +109,7 @@ fn the_kernel_says_so_from_inside() {
             has(&format!("{set}:\t0000000000000000\n"));
         }
         has("NoNewPrivs:\t1\n");
+        has("Groups:\t \n");
         has("Seccomp:\t2\n");
         has("/proc/1\n");
         has("77001");
@@ -117,12 +118,25 @@ fn the_kernel_says_so_from_inside() {
 }
 
 #[test]
+fn nothing_looks_into_the_images_user_database() {
+    for env in [vec!["HOME=".to_owned()], Vec::new()] {
+        let scratch = Scratch::new(UID);
+        fs::create_dir_all(scratch.path("rootfs/etc")).unwrap();
+        fs::write(scratch.path("rootfs/etc/passwd"), "user:x:0:0::/told:/bin/sh\n").unwrap();
+        let outcome = run(&task(Runtime::Libcontainer), &scratch, &RunRequest { env, ..request("echo $HOME") });
+        assert_eq!(outcome.output, "/\n", "{outcome:?}");
+    }
+}
+
+#[test]
 fn what_is_no_plain_request_is_refused() {
-    let cases: [(fn(&mut RunRequest), &str); 7] = [
+    let cases: [(fn(&mut RunRequest), &str); 9] = [
         (|r| r.args.clear(), "no program"),
         (|r| r.args.push("a\0b".to_owned()), "NUL"),
         (|r| r.env.push("nothing".to_owned()), "NAME=value"),
+        (|r| r.env = vec!["A=1".to_owned(), "A=2".to_owned()], "twice"),
         (|r| r.cwd = "/bin/../bin".to_owned(), "working folder"),
+        (|r| r.cwd = "/proc/self/fd/6".to_owned(), "working folder"),
         (|r| r.uid = 65_536, "65536"),
         (|r| r.gid = u32::MAX, "65536"),
         (|r| r.args = vec!["no-such-program".to_owned()], "did not start"),
