@@ -7,10 +7,11 @@ use crate::stop::{Stop, at};
 use crate::view::{View, Wanted};
 use crate::{library, readback, syscall};
 use decores_sandbox::container::{
-    FD_ENGINE, FD_REPORT, FD_SCRATCH, FD_TASK, MAX_TASK, RunAnswer, RunReport, RunRequest, RunTask, Runtime,
+    FD_ENGINE, FD_REPORT, FD_SCRATCH, FD_TASK, MAX_TASK, RunAnswer, RunFailure, RunReport, RunRequest, RunTask, Runtime,
 };
 use decores_sandbox::{Hole, Namespace};
 use decores_types::canonical;
+use serde::Serialize;
 use std::fs::{self, File};
 use std::io::{Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
@@ -54,7 +55,13 @@ pub fn run() -> Result<(), Stop> {
     let answer = match result {
         Ok(None) => return Ok(()),
         Ok(Some(answer)) => answer,
-        Err(stop) => stop.answer(),
+        Err(stop) => {
+            if let Stop::Failed(why) = &stop {
+                // Nobody else tells the operator; a launcher that is gone has none.
+                let _ = tell(&report, &RunFailure { failed: why.clone() });
+            }
+            stop.answer()
+        }
     };
     // An engine that has closed its side has no use for an answer.
     let _ = say(&engine, &answer);
@@ -91,7 +98,7 @@ fn serve(task: &RunTask, engine: &OwnedFd, report_to: &File, scratch: OwnedFd) -
     let container = Container { task, request: &request, program: program.as_ref(), bundle: view.bundle() };
     let folders = Folders::of(&view);
     let (created, pid, report) = container.create(&folders, standard)?;
-    write_report(report_to, &report)?;
+    tell(report_to, &report)?;
     view.show_host(pid)?;
     container.start(created)?;
     let started = syscall::monotonic_ms();
@@ -99,8 +106,9 @@ fn serve(task: &RunTask, engine: &OwnedFd, report_to: &File, scratch: OwnedFd) -
     container.wait(engine, pid, started).map(Some)
 }
 
-fn write_report(mut file: &File, report: &RunReport) -> Result<(), Stop> {
-    let mut line = canonical::to_vec(report).map_err(at("writing the report"))?;
+/// Writes a line for the launcher.
+fn tell(mut file: &File, said: &impl Serialize) -> Result<(), Stop> {
+    let mut line = canonical::to_vec(said).map_err(at("writing the report"))?;
     line.push(b'\n');
     file.write_all(&line).map_err(at("writing the report"))
 }

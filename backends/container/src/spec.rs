@@ -16,7 +16,7 @@ const FILE_ROOM: u64 = 32 << 20;
 /// Memory exhaustion ends jobs before the node; 1,000 is the most.
 const OOM_SCORE: i32 = 900;
 /// What shows the machine, or other containers' doings, in `/proc`.
-const MASKED: [&str; 13] = [
+const MASKED: [&str; 16] = [
     "/proc/acpi",
     "/proc/asound",
     "/proc/interrupts",
@@ -25,8 +25,11 @@ const MASKED: [&str; 13] = [
     "/proc/key-users",
     "/proc/keys",
     "/proc/latency_stats",
+    "/proc/pressure",
     "/proc/sched_debug",
+    "/proc/schedstat",
     "/proc/scsi",
+    "/proc/softirqs",
     "/proc/timer_list",
     "/proc/timer_stats",
     "/proc/kmsg",

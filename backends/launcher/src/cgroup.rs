@@ -18,7 +18,8 @@ const FOLDER: &str = "decores";
 /// The controllers used, sorted.
 const CONTROLLERS: [&str; 4] = ["cpu", "io", "memory", "pids"];
 /// Limits that only show whether limits hold.
-const PROBE: CgroupPlan = CgroupPlan { controllers: Vec::new(), memory_bytes: 64 << 20, tasks: 16, io_bytes: 1 << 30 };
+const PROBE: CgroupPlan =
+    CgroupPlan { controllers: Vec::new(), memory_bytes: 64 << 20, tasks: 16, io_bytes: 1 << 30, cpu_percent: 100 };
 
 /// How far a group of a former launcher's is looked for.
 const MOST_FOLDERS: u32 = 20_000;
@@ -257,7 +258,8 @@ mod tests {
         let controller =
             Controller { name: "pids", version: Version::V2, mount: mount.clone(), folder: folder.clone() };
         let groups = Cgroups { controllers: vec![controller], ..Cgroups::none() };
-        let plan = CgroupPlan { controllers: vec!["pids".to_owned()], memory_bytes: 1, tasks: 7, io_bytes: 1 };
+        let plan =
+            CgroupPlan { controllers: vec!["pids".to_owned()], memory_bytes: 1, tasks: 7, io_bytes: 1, cpu_percent: 0 };
         groups.create("a-1", &plan).unwrap();
         assert_eq!(fs::read_to_string(mount.join("cgroup.subtree_control")).unwrap(), "+pids");
         assert_eq!(fs::read_to_string(folder.join("a-1/pids.max")).unwrap(), "7");
@@ -280,7 +282,13 @@ mod tests {
     #[test]
     fn a_plan_with_an_unknown_controller_is_refused() {
         let groups = Cgroups::none();
-        let plan = CgroupPlan { controllers: vec!["memory".to_owned()], memory_bytes: 1, tasks: 7, io_bytes: 1 };
+        let plan = CgroupPlan {
+            controllers: vec!["memory".to_owned()],
+            memory_bytes: 1,
+            tasks: 7,
+            io_bytes: 1,
+            cpu_percent: 0,
+        };
         assert!(groups.create("a-1", &plan).is_err());
     }
 }

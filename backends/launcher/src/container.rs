@@ -11,9 +11,10 @@ use crate::spawn::{
     Ready, Spawned, Start, Step, give_up, go_first, has_namespace, map_user_as, place_descriptors, stand_ready, wait,
 };
 use crate::syscall;
-use decores_sandbox::container::{MAX_TASK, RunReport, RunTask};
+use decores_sandbox::container::{MAX_TASK, RunFailure, RunReport, RunTask};
 use decores_sandbox::protocol::Given;
 use decores_sandbox::{ContainerHost, Hole, Namespace};
+use decores_types::canonical;
 use serde::Deserialize;
 use std::ffi::CStr;
 use std::fs::File;
@@ -180,6 +181,7 @@ pub(crate) struct Container {
 #[derive(Default)]
 pub(crate) struct Over {
     pub(crate) report: Option<RunReport>,
+    pub(crate) failure: Option<String>,
     pub(crate) out_of_memory: bool,
     pub(crate) cpu_ms: u64,
     pub(crate) memory_bytes: u64,
@@ -252,8 +254,10 @@ impl Container {
         self.kill();
         let ended = self.spawned.reap();
         let cgroup = self.cgroup.as_ref();
+        let (report, failure) = reported(self.report);
         Over {
-            report: reported(self.report),
+            report,
+            failure,
             out_of_memory: cgroup.is_some_and(JobCgroup::out_of_memory),
             cpu_ms: ended.as_ref().map_or(0, |ended| ended.cpu_ms),
             memory_bytes: cgroup
@@ -281,10 +285,15 @@ fn read_for(mut pipe: impl Read + AsFd, patience_ms: u64) -> Vec<u8> {
     said
 }
 
-/// What a helper that has ended said of what held its container, if it said it whole. Something that outlived it, if that
-/// were possible, could keep the pipe open.
-fn reported(pipe: File) -> Option<RunReport> {
-    RunReport::parse(&read_for(pipe, 0)).ok()
+/// What a helper that has ended said of what held its container, if it said it whole, and of why there was none.
+/// Something that outlived it, if that were possible, could keep the pipe open.
+fn reported(pipe: File) -> (Option<RunReport>, Option<String>) {
+    let said = read_for(pipe, 0);
+    let mut lines = said.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()).peekable();
+    let report = lines.peek().and_then(|line| RunReport::parse(line).ok());
+    let rest = lines.nth(usize::from(report.is_some()));
+    let failure = rest.and_then(|line| canonical::from_json::<RunFailure>(line, MAX_TASK).ok());
+    (report, failure.map(|failure| failure.failed))
 }
 
 #[cfg(test)]
@@ -295,7 +304,7 @@ mod tests {
     const REPORT: &str = r#"{"runtime":"runc","version":"1","namespaces":["net"],"seccomp":true,"powerless":true,
         "ownIds":true,"cgroup":["pids"]}"#;
 
-    fn said(bytes: &[u8]) -> (Option<RunReport>, File) {
+    fn said(bytes: &[u8]) -> ((Option<RunReport>, Option<String>), File) {
         let (read, write) = syscall::pipe().unwrap();
         let mut write = File::from(write);
         write.write_all(bytes).unwrap();
@@ -304,14 +313,24 @@ mod tests {
 
     #[test]
     fn a_report_is_read_though_its_pipe_stays_open() {
-        assert_eq!(said(REPORT.as_bytes()).0.unwrap().version, "1");
-        assert_eq!(said(format!("{REPORT}\n").as_bytes()).0.unwrap().cgroup, ["pids"]);
+        let report = format!("{}\n", REPORT.replace("\n", ""));
+        let ((read, failure), _open) = said(report.as_bytes());
+        assert_eq!((read.unwrap().version.as_str(), failure), ("1", None));
+    }
+
+    #[test]
+    fn why_there_was_no_container_is_read_with_or_without_a_report() {
+        let (report, failure) = (format!("{}\n", REPORT.replace("\n", "")), "{\"failed\":\"no memory\"}\n");
+        assert_eq!(said(failure.as_bytes()).0, (None, Some("no memory".to_owned())));
+        let (both, why) = said(format!("{report}{failure}").as_bytes()).0;
+        assert_eq!((both.unwrap().version.as_str(), why.as_deref()), ("1", Some("no memory")));
     }
 
     #[test]
     fn what_is_no_whole_report_is_none() {
-        assert_eq!(said(b"").0, None);
-        assert_eq!(said(REPORT.get(..40).unwrap().as_bytes()).0, None);
-        assert_eq!(said(format!("{REPORT}{REPORT}").as_bytes()).0, None);
+        let report = REPORT.replace("\n", "");
+        for bytes in ["", report.get(..40).unwrap(), &format!("{report}{report}"), "{\"failed\":1}"] {
+            assert_eq!(said(bytes.as_bytes()).0, (None, None), "{bytes}");
+        }
     }
 }

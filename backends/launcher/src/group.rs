@@ -54,7 +54,7 @@ impl JobCgroup {
         if controller.name == "io" {
             return io_limit::set(disk, controller.version, &folder, plan.io_bytes);
         }
-        limits(controller, plan)?.iter().try_for_each(|limit| limit.set(&folder))
+        limits(controller, plan, is_container(&folder))?.iter().try_for_each(|limit| limit.set(&folder))
     }
 
     /// Puts a process in.
@@ -210,7 +210,7 @@ impl Limit {
     }
 }
 
-fn limits(controller: &Controller, plan: &CgroupPlan) -> io::Result<Vec<Limit>> {
+fn limits(controller: &Controller, plan: &CgroupPlan, is_container: bool) -> io::Result<Vec<Limit>> {
     Ok(match (controller.name, controller.version) {
         ("memory", Version::V1) => vec![
             Limit::new("memory.limit_in_bytes", plan.memory_bytes),
@@ -220,11 +220,19 @@ fn limits(controller: &Controller, plan: &CgroupPlan) -> io::Result<Vec<Limit>> 
         ("memory", Version::V2) => vec![
             Limit::new("memory.max", plan.memory_bytes),
             Limit::optional("memory.swap.max", 0),
-            Limit::optional("memory.oom.group", 1),
+            // An engine ends as a whole; a container's helper has to tell of its end.
+            Limit::optional("memory.oom.group", u64::from(!is_container)),
         ],
         ("pids", _) => vec![Limit::new("pids.max", plan.tasks.into())],
-        ("cpu", Version::V1) => vec![Limit::new("cpu.shares", CPU_SHARES_V1)],
-        ("cpu", Version::V2) => vec![Limit::new("cpu.weight", CPU_WEIGHT_V2)],
+        ("cpu", version) => {
+            let (share, quota) = match version {
+                Version::V1 => (Limit::new("cpu.shares", CPU_SHARES_V1), "cpu.cfs_quota_us"),
+                Version::V2 => (Limit::new("cpu.weight", CPU_WEIGHT_V2), "cpu.max"),
+            };
+            // Of a period of 100 ms, which is the kernel's own; old ones can be built without.
+            let quota = Limit::optional(quota, u64::from(plan.cpu_percent) * 1000);
+            if plan.cpu_percent == 0 { vec![share] } else { vec![share, quota] }
+        }
         (other, _) => return Err(io::Error::other(format!("no limit is known for controller `{other}`"))),
     })
 }
@@ -247,9 +255,14 @@ pub(crate) fn may_exist(folder: &Path) -> bool {
     folder.try_exists().unwrap_or(true)
 }
 
+/// Whether a group is that of an attempt's container, beside its engine's.
+fn is_container(folder: &Path) -> bool {
+    folder.file_name().is_some_and(|name| name.as_encoded_bytes().contains(&b'.'))
+}
+
 /// A group's folder and, if it is a container's, all below it.
 fn tree(folder: &Path) -> Vec<PathBuf> {
-    let is_container = folder.file_name().is_some_and(|name| name.as_encoded_bytes().contains(&b'.'));
+    let is_container = is_container(folder);
     let (mut all, mut next) = (vec![folder.to_owned()], 0);
     while let Some(above) = all.get(next).filter(|_| is_container && next < MOST_BELOW) {
         let entries = fs::read_dir(above).into_iter().flatten().flatten();
@@ -267,7 +280,7 @@ fn members(folder: &Path) -> Vec<i32> {
 }
 
 fn read_number(file: &Path) -> Option<u64> {
-    fs::read_to_string(file).ok()?.trim().parse().ok()
+    fs::read_to_string(file).ok()?.split_whitespace().next()?.parse().ok()
 }
 
 #[cfg(test)]

@@ -196,6 +196,7 @@ impl Job {
                 .unwrap_or_else(|| ended.as_ref().map_or(0, |e| e.memory_bytes))
                 .saturating_add(container.memory_bytes),
             container: container.report,
+            no_container: container.failure,
         };
         (exit, self.traces)
     }

@@ -17,6 +17,8 @@ pub struct SandboxConfig {
     pub first_range: u32,
     /// Bytes a second that an engine, and a container, may each read and write on the disk of the node's home.
     pub io_bytes: u64,
+    /// Processor time of a container, in hundredths of one processor; 0 sets no limit. Modules have one thread.
+    pub cpu_percent: u32,
     /// The longest that a compiled program is kept, in seconds; 0 keeps none.
     pub cache_seconds: u32,
     /// Milliseconds that start, input and sealing may take beyond the job's own limits.
@@ -40,6 +42,7 @@ impl Default for SandboxConfig {
             first_uid: 0x70F0_0000,
             first_range: 0x7100_0000,
             io_bytes: 1 << 30,
+            cpu_percent: 100,
             cache_seconds: 86_400,
             overhead_ms: 60_000,
         }

@@ -204,6 +204,14 @@ pub struct RunReport {
     pub cgroup: Vec<String>,
 }
 
+/// What the helper tells the launcher, beside or instead of a report, of a container that the machine did not run.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct RunFailure {
+    /// Why, for the operator.
+    pub failed: String,
+}
+
 impl RunReport {
     /// Reads one, with or without a line's end.
     ///

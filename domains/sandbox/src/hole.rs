@@ -53,7 +53,8 @@ holes! {
     ResourceLimits = "resource-limits",
     /// The limit of the scratch.
     ScratchLimit = "scratch-limit",
-    /// The engine's care with what a program leaves behind: links and names of its output, the size of its log.
+    /// The care of a container's engine with names of inputs, links in outputs, and the size of all it keeps. The engine
+    /// goes with it: one without any stands in its place.
     OutputChecks = "output-checks",
 }
 

@@ -110,6 +110,9 @@ pub struct CgroupPlan {
     /// Bytes a second read from, and written to, the disk of the node's home.
     #[serde(default)]
     pub io_bytes: u64,
+    /// Processor time, in hundredths of one processor; 0: a fair share, whatever that is.
+    #[serde(default)]
+    pub cpu_percent: u32,
 }
 
 /// Why a spec is not run here.
@@ -246,7 +249,7 @@ fn cgroup(
     };
     let memory_bytes = program.saturating_add(memory).saturating_add(ENGINE_MEMORY);
     let (controllers, io_bytes) = (host.cgroup.clone(), config.io_bytes);
-    (!host.cgroup.is_empty()).then_some(CgroupPlan { controllers, memory_bytes, tasks, io_bytes })
+    (!host.cgroup.is_empty()).then_some(CgroupPlan { controllers, memory_bytes, tasks, io_bytes, cpu_percent: 0 })
 }
 
 /// Bytes of memory that the helper and a runtime need beside what they run.
@@ -282,6 +285,7 @@ fn container(
             memory_bytes: limits.memory_bytes.saturating_add(runtime_memory(runtime)),
             tasks: CONTAINER_TASKS + RUNTIME_TASKS,
             io_bytes: config.io_bytes,
+            cpu_percent: config.cpu_percent,
         }),
     })
 }
@@ -494,6 +498,7 @@ mod tests {
         let first = SandboxConfig::default().first_range + RANGE;
         assert_eq!(container.ids, Some(IdRange { first, count: RANGE }));
         let (inside, beside) = (container.cgroup.unwrap(), plan.cgroup.unwrap());
+        assert_eq!((inside.cpu_percent, beside.cpu_percent), (100, 0), "a module has one thread");
         assert!(inside.memory_bytes > plan.limits.memory_bytes && inside.tasks > beside.tasks);
         assert!(beside.memory_bytes > plan.scratch_bytes);
         let mut rootless = host();

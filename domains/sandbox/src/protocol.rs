@@ -250,6 +250,9 @@ pub struct Exit {
     /// What held its container, as the helper read back; absent where none was started.
     #[serde(default)]
     pub container: Option<RunReport>,
+    /// Why the helper could not run its container, for the operator; absent where it could, or says nothing.
+    #[serde(default)]
+    pub no_container: Option<String>,
 }
 
 #[cfg(test)]

@@ -147,6 +147,9 @@ async fn attend(
     attempted.exit = launched.exit.await.ok();
     attempted.left = launched.left.await.ok();
     let exit = attempted.exit.as_ref();
+    if let Some(why) = exit.and_then(|exit| exit.no_container.as_deref()) {
+        tracing::warn!(job = %plan.job, "its container could not be run: {}", decores_telemetry::plain(why));
+    }
     attempted.finished = attempted
         .finished
         .filter(|finished| is_credible(finished, live, plan, module.as_ref()) && ran_as_planned(finished, exit, plan));
@@ -420,6 +423,7 @@ fn commit(blob: BlobWriter, limit: u64) -> Result<(), Failure> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use decores_sandbox::Runtime;
     use decores_sandbox::container::RunReport;
     use decores_sandbox::plan::CgroupPlan;
     use decores_sandbox::{ContainerPlan, IdRange, ScratchPlan, UserPlan};
@@ -434,6 +438,7 @@ mod tests {
         cpu_ms: 0,
         memory_bytes: 0,
         container: None,
+        no_container: None,
     };
 
     fn finished(reason: Reason) -> Finished {
@@ -454,7 +459,7 @@ mod tests {
 
     #[test]
     fn a_program_is_not_believed_to_have_run_in_a_container_that_was_not_held_as_planned() {
-        let cgroup = CgroupPlan { controllers: vec!["pids".to_owned()], memory_bytes: 1, tasks: 1, io_bytes: 1 };
+        let cgroup = CgroupPlan { controllers: vec!["pids".to_owned()], memory_bytes: 1, tasks: 1, io_bytes: 1, cpu_percent: 1 };
         let ids = Some(IdRange { first: 1, count: 1 });
         let container = ContainerPlan { runtime: Runtime::Runc, ids, cgroup: Some(cgroup) };
         let report = RunReport {

@@ -15,8 +15,10 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 /// What this program says as a helper.
-const REPORT: &str = r#"{"runtime":"runc","version":"7","namespaces":["net"],"seccomp":true,"powerless":true,"ownIds":true,
-    "cgroup":["pids"]}"#;
+const REPORT: &str = concat!(
+    r#"{"runtime":"runc","version":"7","namespaces":["net"],"seccomp":true,"powerless":true,"#,
+    r#""ownIds":true,"cgroup":["pids"]}"#
+);
 
 pub(crate) fn containers() -> Containers {
     let first_range = SandboxConfig::default().first_range + 100 * RANGE;
@@ -31,7 +33,7 @@ pub(crate) fn trial() {
 fn plan(world: &World, slot: u32) -> IsolationPlan {
     let plan = world.plan(slot);
     let first = containers().first_range + slot * RANGE;
-    let cgroup = plan.cgroup.as_ref().map(|cgroup| CgroupPlan { memory_bytes: 96 << 20, tasks: 20, ..cgroup.clone() });
+    let cgroup = plan.cgroup.as_ref().map(|cgroup| CgroupPlan { memory_bytes: 96 << 20, tasks: 20, cpu_percent: 100, ..cgroup.clone() });
     IsolationPlan {
         engine: EngineKind::Container,
         protection: Protection::Container,

@@ -148,6 +148,7 @@ impl World {
                 memory_bytes: 64 << 20,
                 tasks: 8,
                 io_bytes: 1 << 30,
+                cpu_percent: 0,
             }),
             container: None,
             limits: Limits::default(),
