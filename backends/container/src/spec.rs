@@ -16,15 +16,19 @@ const FILE_ROOM: u64 = 32 << 20;
 /// Memory exhaustion ends jobs before the node; 1,000 is the most.
 const OOM_SCORE: i32 = 900;
 /// What shows the machine, or other containers' doings, in `/proc`.
-const MASKED: [&str; 16] = [
+const MASKED: [&str; 21] = [
     "/proc/acpi",
     "/proc/asound",
+    "/proc/buddyinfo",
+    "/proc/diskstats",
     "/proc/interrupts",
     "/proc/kallsyms",
     "/proc/kcore",
     "/proc/key-users",
     "/proc/keys",
+    "/proc/kmsg",
     "/proc/latency_stats",
+    "/proc/pagetypeinfo",
     "/proc/pressure",
     "/proc/sched_debug",
     "/proc/schedstat",
@@ -32,7 +36,8 @@ const MASKED: [&str; 16] = [
     "/proc/softirqs",
     "/proc/timer_list",
     "/proc/timer_stats",
-    "/proc/kmsg",
+    "/proc/vmstat",
+    "/proc/zoneinfo",
 ];
 /// What steers the machine there.
 const READ_ONLY: [&str; 6] = ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/mtd", "/proc/sys", "/proc/sysrq-trigger"];
