@@ -273,12 +273,7 @@ fn resolve(full: Full) -> Result<Config> {
             first_uid,
             first_range,
             io_bytes: within("jobs.io_bytes_per_second", jobs.io_bytes_per_second, 1 << 16, 1 << 40)?,
-            cpu_percent: match within("jobs.container_cpu_percent", jobs.container_cpu_percent.into(), 0, 1 << 20)?
-                as u32
-            {
-                0 => cpu_percent(slots),
-                percent => percent,
-            },
+            cpu_percent: cpu_percent(jobs.container_cpu_percent, slots)?,
             cache_seconds: within("jobs.keep_program_seconds", jobs.keep_program_seconds.into(), 0, 30 * 86_400)?
                 as u32,
             ..SandboxConfig::default()
@@ -398,10 +393,13 @@ fn lives(jobs: &JobsSection) -> Result<Lives> {
     Ok(lives)
 }
 
-/// As many processors for each slot as there are, one at least, in hundredths.
-fn cpu_percent(slots: usize) -> u32 {
+/// As many processors for each slot as there are, one at least, in hundredths, where nothing else is set.
+fn cpu_percent(asked: u32, slots: usize) -> Result<u32> {
+    if asked > 0 {
+        return Ok(within("jobs.container_cpu_percent", asked.into(), 1, 1 << 20)? as u32);
+    }
     let processors = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-    u32::try_from(100 * (processors / slots.max(1)).max(1)).unwrap_or(u32::MAX)
+    Ok(u32::try_from(100 * (processors / slots.max(1)).max(1)).unwrap_or(u32::MAX))
 }
 
 #[cfg(test)]
