@@ -17,11 +17,13 @@ use decores_keys::{Ed25519Public, Requirements, verify_offer};
 use decores_system::SystemClock;
 use decores_tests::consumer::path;
 use decores_tests::job::{Input, Job, submission};
+use decores_tests::oci::Layout;
 use decores_tests::transport::{Response, Transport, tls};
 use decores_tests::wait::within;
 use decores_tests::wasm;
-use decores_types::{ApiKeyId, Clock as _, ConsumerId, Digest, JobId, JobState, Limits, Protection, canonical};
+use decores_types::{ApiKeyId, Clock as _, ConsumerId, Digest, JobId, JobState, Limits, canonical};
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::OnceLock;
 
 /// Seconds of silence after which a request has failed.
 const SILENCE: u64 = 5;
@@ -51,22 +53,35 @@ pub struct Watched {
 impl Watched {
     /// A job whose input holds the secret.
     pub fn new(program: Program, secret: &[u8], ms: u64) -> Self {
-        let file = |limits| {
-            let input = Input { files: [("a".to_owned(), secret.to_vec())].into(), ..Input::default() };
-            (wasm::patient_files(ms), input, limits)
+        let files = || Input { files: [("a".to_owned(), secret.to_vec())].into(), ..Input::default() };
+        let large = || Input::stdin(&secret.repeat(LARGE / secret.len()));
+        let file = |limits| (wasm::patient_files(ms), files(), limits);
+        let contained = |script: String, input: Input, limits| {
+            let args = ["sh", "-c", &script].map(str::to_owned).to_vec();
+            (busybox().to_vec(), Input { args, ..input }, limits)
         };
+        let seconds = ms.div_ceil(1000);
+        let roomy = Limits { memory_bytes: 96 << 20, scratch_bytes: 32 << 20, ..Limits::default() };
         let small = Limits { memory_bytes: 16 << 20, scratch_bytes: 4 << 20, ..Limits::default() };
+        let make: fn(&[u8], Input, Limits) -> Job = match program {
+            Program::Contained | Program::ContainedPatient => Job::contained,
+            _ => Job::limited,
+        };
         let (program, input, limits) = match program {
             Program::Quick => (wasm::cat(), Input::stdin(secret), small),
             Program::Patient => (wasm::patient(ms), Input::stdin(secret), small),
             Program::Files => file(small),
             Program::LargeScratch => file(Limits { memory_bytes: 1 << 20, scratch_bytes: 24 << 20, ..small }),
             Program::Heavy => (wasm::hard_to_compile(HARD.0, HARD.1), Input::stdin(secret), small),
-            Program::Large => (wasm::cat(), Input::stdin(&secret.repeat(LARGE / secret.len())), small),
+            Program::Large => (wasm::cat(), large(), small),
+            Program::Contained => contained("cat".to_owned(), large(), roomy),
+            Program::ContainedPatient => {
+                contained(format!("cp /in/a /tmp/b && sleep {seconds} && cp /tmp/b /out/c"), files(), roomy)
+            }
         };
         let to_file = !input.files.is_empty();
         let expected = if to_file { secret.to_vec() } else { input.stdin.clone() };
-        let job = Job::limited(&program, input, limits);
+        let job = make(&program, input, limits);
         let this = Self {
             job,
             id: None,
@@ -211,11 +226,12 @@ impl Client {
 
     /// Submits a job, or submits it again: always under the same idempotency key.
     pub fn submit(&self, book: &mut Book, at: usize) -> Result<(), String> {
-        let offer: OfferResponse = self.post(paths::OFFERS, &OfferRequest { protection: Protection::Process })?;
+        let protection = book.jobs[at].job.spec.protection;
+        let offer: OfferResponse = self.post(paths::OFFERS, &OfferRequest { protection })?;
         let envelope = canonical::to_vec(&offer.envelope).map_err(|e| e.to_string())?;
         let limits = Limits::default();
         let (identity, consumer) = (&self.identity, self.consumer);
-        let wanted = Requirements { identity, consumer, protection: Protection::Process, limits: &limits };
+        let wanted = Requirements { identity, consumer, protection, limits: &limits };
         let offer = verify_offer(&envelope, &wanted, SystemClock::new().now()).map_err(|e| e.to_string())?;
         let watched = &book.jobs[at];
         let payload = watched.job.seal(offer.recipient(), &watched.job.binding(self.consumer, &offer));
@@ -315,6 +331,15 @@ impl Client {
         }
         Ok(())
     }
+}
+
+/// An image of busybox, made once.
+fn busybox() -> &'static [u8] {
+    static IMAGE: OnceLock<Vec<u8>> = OnceLock::new();
+    IMAGE.get_or_init(|| {
+        let folder = tempfile::tempdir().unwrap();
+        Layout::busybox(&folder.path().join("image")).packed("busybox")
+    })
 }
 
 fn refusal(method: &str, path: &str, answer: &Response) -> String {

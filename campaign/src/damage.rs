@@ -13,6 +13,7 @@ use decores_tests::node::signal_all;
 use decores_tests::wait::{pause, within};
 use decores_types::ambient::random_bytes;
 use decores_types::{Clock as _, JobId, JobState, Reason, Timestamp};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
@@ -143,7 +144,7 @@ impl Scene<'_> {
     /// Submits the jobs, and waits for the moment.
     fn come(&mut self, client: &Client) -> Result<(), String> {
         let others =
-            if self.run.moment == Moment::Queued { self.nest.uids().len() } else { self.dice.below(2) as usize };
+            if self.run.moment == Moment::Queued { self.nest.slots() as usize } else { self.dice.below(2) as usize };
         for _ in 0..others {
             self.submit(client, Program::Patient)?;
         }
@@ -234,6 +235,7 @@ impl Scene<'_> {
             // Without it no job runs until the next start.
             let _ = client.pursue(self.book, self.at, NOTICE_MS);
         } else {
+            // Of a service that is killed the process stays that serves this node.
             self.carry_on(client)?;
         }
         self.look_at_disk();
@@ -396,6 +398,8 @@ impl Scene<'_> {
             Damage::Stop(_) => matches!(reason, Reason::LimitTime | Reason::LimitCompile),
             // The engine cannot tell who killed its compile process; what goes beyond its limits is killed, too.
             Damage::Kill(Victim::Compile) => reason == Reason::LimitCompile,
+            // It is its own program that ended so.
+            Damage::Kill(Victim::Contained) => matches!(reason, Reason::Trap | Reason::ExitNonzero),
             // What a program does whose scratch fails, or is as full as the disk that it lies on, is its own.
             Damage::Kill(Victim::Server) => reason == Reason::Trap,
             Damage::Disk(_) => self.run.program == Program::LargeScratch && reason == Reason::Trap,
@@ -408,8 +412,17 @@ impl Scene<'_> {
         let image = self.nest.image().map(|image| image.file().to_owned());
         let jobs: Vec<JobId> = self.book.jobs.iter().filter_map(|job| job.id).collect();
         let home = self.nest.home();
-        let (image, uids) = (image.as_deref(), self.nest.uids());
-        let idle = leftovers::Idle { home: &home, image, uids, family: &family, jobs: &jobs };
+        let places = [Some(home.as_path()), self.nest.service()].into_iter().flatten().collect::<Vec<_>>();
+        let (image, uids) = (image.as_deref(), &self.nest.uids());
+        let idle = leftovers::Idle {
+            home: &home,
+            places: &places,
+            states: &leftovers::STATES.map(Path::new),
+            image,
+            uids,
+            family: &family,
+            jobs: &jobs,
+        };
         self.findings.extend(leftovers::look(&idle));
     }
 }

@@ -20,6 +20,7 @@ pub mod nest;
 pub mod plan;
 pub mod record;
 pub mod report;
+pub mod service;
 pub mod strace;
 pub mod tail;
 

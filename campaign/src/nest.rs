@@ -1,26 +1,33 @@
 //! A home that outlives its nodes, and the processes of whichever node lives there.
 
 use super::plan::Victim;
+use super::service::Service;
 use decores_api::node::NodeStatement;
 use decores_tests::image::Image;
-use decores_tests::machine::{Process, family};
-use decores_tests::node::{Settings, read_login, signal_all, try_statement};
+use decores_tests::machine::{self, Process, family};
+use decores_tests::node::{Ids, Settings, read_login, signal_all, try_statement};
 use decores_tests::programs::program;
 use decores_tests::wait::within;
 use std::fs::{self, File};
 use std::net::SocketAddr;
+use std::ops::Range;
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 /// How long a start may take, and an end, in milliseconds.
 const PATIENCE_MS: u64 = 40_000;
+/// User ids of one container.
+const RANGE: u32 = 1 << 16;
+/// What a service says while it still ends the jobs of the node before.
+const BUSY: &str = "serves another node";
 
 /// A node's home, with whoever lives in it.
 pub struct Nest {
     folder: PathBuf,
     image: Option<Image>,
-    first_uid: u32,
+    service: Option<Service>,
+    ids: Ids,
     slots: u32,
     child: Option<Child>,
     /// Processes that were seen to belong to the node.
@@ -33,8 +40,9 @@ pub struct Nest {
 }
 
 impl Nest {
-    /// A fresh home; on an image of its own where that is allowed.
-    pub fn make(name: &str, settings: &Settings, on_image: bool) -> Result<Self, String> {
+    /// A fresh home; on an image of its own where that is allowed, and of a node that has its engines started by a
+    /// service where that is wanted.
+    pub fn make(name: &str, settings: &Settings, on_image: bool, served: bool) -> Result<Self, String> {
         // Without links in its path, as the kernel names it.
         let temporary = std::env::temp_dir().canonicalize().map_err(|e| e.to_string())?;
         let folder = temporary.join(format!("decores-campaign-{}-{name}", std::process::id()));
@@ -47,7 +55,12 @@ impl Nest {
         // Jobs' users must reach the jails inside.
         fs::set_permissions(folder.join("disk"), fs::Permissions::from_mode(0o711)).map_err(failed)?;
         fs::DirBuilder::new().mode(0o700).create(folder.join("disk/home")).map_err(failed)?;
-        let first_uid = settings.write(&folder.join("disk/home/config.toml"));
+        let mut settings = settings.clone();
+        if served {
+            settings.more_jobs.push_str(&Service::told_to_node(&folder.join("service")));
+        }
+        let ids = settings.write(&folder.join("disk/home/config.toml"));
+        let service = served.then(|| Service::make(&folder.join("service"), ids, settings.slots)).transpose()?;
         // What the campaign made is not what a power cut is to take.
         let synced = Command::new("sync").arg("-f").arg(folder.join("disk/home")).status().map_err(failed)?;
         if !synced.success() {
@@ -56,7 +69,8 @@ impl Nest {
         Ok(Self {
             folder,
             image,
-            first_uid,
+            service,
+            ids,
             slots: settings.slots,
             child: None,
             seen: Vec::new(),
@@ -83,9 +97,20 @@ impl Nest {
         self.image.as_mut()
     }
 
-    /// The user ids of its jobs.
-    pub const fn uids(&self) -> std::ops::Range<u32> {
-        self.first_uid..self.first_uid + self.slots
+    /// The folder of the service that starts its engines.
+    pub fn service(&self) -> Option<&Path> {
+        self.service.as_ref().map(Service::folder)
+    }
+
+    /// Jobs at a time.
+    pub const fn slots(&self) -> u32 {
+        self.slots
+    }
+
+    /// The user ids of its jobs and of their containers.
+    pub const fn uids(&self) -> [Range<u32>; 2] {
+        let Ids { first_uid, first_range } = self.ids;
+        [first_uid..first_uid + self.slots, first_range..first_range + self.slots * RANGE]
     }
 
     /// Where the node listens.
@@ -127,8 +152,16 @@ impl Nest {
 
     /// The same, within a time.
     pub fn start_within(&mut self, ms: u64) -> Result<(), String> {
-        let login = self.spawn(ms)?;
-        let (address, operator) = read_login(&login);
+        if let Some(service) = &mut self.service {
+            service.start()?;
+            service.give(&["disk/home", "tmp", "cwd"].map(|name| self.folder.join(name)))?;
+        }
+        let mut login = Err(String::new());
+        within(ms, || {
+            login = self.spawn(ms);
+            login.as_ref().err().is_none_or(|error| !error.contains(BUSY)).then_some(())
+        });
+        let (address, operator) = read_login(&login?);
         let statement = try_statement(address).map_err(|e| format!("the node does not say who it is: {e}"))?;
         if let Some(before) = &self.statement {
             let same = |s: &NodeStatement| (s.identity, s.log_key.clone(), s.tls_ca.clone());
@@ -151,8 +184,10 @@ impl Nest {
         let out = self.folder.join(format!("stdout.{}", self.starts));
         let failed = |e: std::io::Error| format!("failed to start a node: {e}");
         let errors = File::options().create(true).append(true).open(self.folder.join("stderr")).map_err(failed)?;
-        let mut command = Command::new(program("decoresd"));
-        program("decores-engine-wasm");
+        let mut command = self.service.as_ref().map_or_else(|| Command::new(program("decoresd")), Service::node);
+        for beside in ["decores-engine-wasm", "decores-engine-container", "decores-helper"] {
+            program(beside);
+        }
         command.arg("run").arg("--home").arg(self.home()).args(["--listen", "127.0.0.1:0"]);
         command.current_dir(self.folder.join("cwd")).env("TMPDIR", self.folder.join("tmp"));
         command.stdin(Stdio::null()).stdout(File::create(&out).map_err(failed)?).stderr(errors);
@@ -169,9 +204,10 @@ impl Nest {
             .map_err(|e| format!("{e}; its last words:\n{}", self.last_words()))
     }
 
-    /// The node and everything that it started, the node first.
+    /// The node and everything that it started, the node first; then its service.
     pub fn family(&mut self) -> Vec<Process> {
-        let found = self.pid().map(family).unwrap_or_default();
+        let roots = [self.pid(), self.service.as_ref().and_then(Service::pid)];
+        let found: Vec<Process> = roots.into_iter().flatten().flat_map(family).collect();
         for process in &found {
             if !self.seen.contains(&process.pid) {
                 self.seen.push(process.pid);
@@ -187,6 +223,9 @@ impl Nest {
             let _ = child.wait();
             self.child = None;
         }
+        if let Some(service) = &mut self.service {
+            service.reap(pids);
+        }
     }
 
     /// Kills the node and everything that it started.
@@ -197,9 +236,10 @@ impl Nest {
         }
     }
 
-    /// Waits until nothing runs that a node on this home had started; what stays is told.
+    /// Waits until nothing runs that a node on this home had started; what stays is told. A service stays for the next.
     pub fn wait_for_end(&mut self) -> Vec<u32> {
-        let gone = |pid: &u32| !Path::new(&format!("/proc/{pid}")).exists();
+        let service = self.service.as_ref().and_then(Service::pid);
+        let gone = |pid: &u32| service == Some(*pid) || !Path::new(&format!("/proc/{pid}")).exists();
         within(PATIENCE_MS, || self.seen.iter().all(gone).then_some(()));
         self.seen.retain(|pid| !gone(pid));
         self.seen.clone()
@@ -214,9 +254,22 @@ impl Nest {
         // A jail knows its program as `engine`, whichever it is.
         let (servers, engines): (Vec<u32>, Vec<u32>) = named("engine").into_iter().partition(|pid| is_server(*pid));
         let compiles = |pid: &u32| parent(*pid).is_some_and(|of| engines.contains(&of));
+        // A container's first process bears its helper's name until it has become the program.
+        let helpers: Vec<u32> = family
+            .iter()
+            .map(|p| p.pid)
+            .filter(|pid| is_helper(*pid) && parent(*pid).is_none_or(|of| !is_helper(of)))
+            .collect();
         match victim {
             Victim::Node => self.pid().into_iter().collect(),
             Victim::Launcher => launcher.collect(),
+            Victim::Supervisors => self.pid().into_iter().chain(launcher).collect(),
+            Victim::Service => self.service.as_ref().and_then(Service::pid).into_iter().collect(),
+            Victim::Helper => helpers,
+            Victim::Contained => {
+                let inside = helpers.iter().flat_map(|pid| machine::family(*pid));
+                inside.map(|p| p.pid).filter(|pid| !helpers.contains(pid)).collect()
+            }
             Victim::Engine => engines.iter().copied().filter(|pid| !compiles(pid)).collect(),
             Victim::Compile => engines.iter().copied().filter(compiles).collect(),
             Victim::Server => servers,
@@ -251,8 +304,17 @@ pub fn is_root() -> bool {
 
 /// Whether a process encrypts a scratch: gocryptfs is given its key on its standard input.
 fn is_server(pid: u32) -> bool {
-    fs::read(format!("/proc/{pid}/cmdline"))
-        .is_ok_and(|words| words.split(|b| *b == 0).any(|w| w == b"-masterkey=stdin"))
+    words(pid).iter().any(|word| word == b"-masterkey=stdin")
+}
+
+/// Whether a process is the helper of a container, or one that it has started and that is no program yet.
+fn is_helper(pid: u32) -> bool {
+    words(pid).starts_with(&[b"decores-helper".to_vec(), b"container".to_vec()])
+}
+
+fn words(pid: u32) -> Vec<Vec<u8>> {
+    let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    line.split(|b| *b == 0).map(<[u8]>::to_vec).collect()
 }
 
 fn parent(pid: u32) -> Option<u32> {

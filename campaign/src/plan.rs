@@ -4,6 +4,8 @@ use std::fmt;
 
 /// Runs of a chain share one home, one after the other, so that histories get longer.
 pub const CHAIN: u64 = 5;
+/// Of so many chains, one is of a node that is no root's and has its engines started by a service.
+const SERVED: u64 = 4;
 
 /// The kinds of damage.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -74,6 +76,14 @@ pub enum Victim {
     Launcher,
     /// The process that encrypts a scratch.
     Server,
+    /// The process that runs a container.
+    Helper,
+    /// The program in a container.
+    Contained,
+    /// Node and launcher, and nobody else.
+    Supervisors,
+    /// The service that starts engines for a node that is not root.
+    Service,
     /// All of them.
     All,
 }
@@ -137,6 +147,10 @@ pub enum Program {
     Heavy,
     /// Has a large output.
     Large,
+    /// In a container: copies a large input and ends.
+    Contained,
+    /// In a container: has its input and output on the scratch for a while.
+    ContainedPatient,
 }
 
 /// One run.
@@ -156,6 +170,8 @@ pub struct Run {
     pub instant_ms: u64,
     /// Whether another job of the run is cancelled before the damage.
     pub cancels: bool,
+    /// Whether the node is a user's, and a service of root's starts its engines.
+    pub served: bool,
     /// For choices during the run.
     pub dice: u64,
 }
@@ -201,6 +217,8 @@ pub fn combinations(kind: Kind) -> Vec<(Moment, Damage)> {
             found.extend(each(&[Starting, Running, Sealing, Instant], &[kill(Victim::Engine)]));
             found.extend(each(&[Starting, Instant], &[kill(Victim::Compile)]));
             found.extend(each(&[Running], &[kill(Victim::Server)]));
+            found.extend(each(&[Starting, Running, Instant], &[kill(Victim::Helper)]));
+            found.extend(each(&[Running], &[kill(Victim::Contained), kill(Victim::Supervisors)]));
             found
         }
         Kind::Power => each(&ALL, &[Damage::Power(Cut::Image), Damage::Power(Cut::Tail)]),
@@ -226,6 +244,7 @@ pub fn combinations(kind: Kind) -> Vec<(Moment, Damage)> {
             let mut found =
                 each(&[Queued, Starting, Running, Sealing, Instant], &[stop(Victim::Node), stop(Victim::Launcher)]);
             found.extend(each(&[Starting, Running, Instant], &[stop(Victim::Engine)]));
+            found.extend(each(&[Running], &[stop(Victim::Helper)]));
             found
         }
     }
@@ -243,9 +262,11 @@ pub fn run(seed: u64, index: u64) -> Run {
     let at = first.wrapping_add(round * share + before) % combinations.len() as u64;
     let (moment, damage) = combinations[usize::try_from(at).unwrap()];
     let mut dice = Dice::new(seed ^ index.wrapping_mul(0xd129_0d3a_9c5e_4d27));
+    let served = (index / CHAIN) % SERVED == 1;
+    let damage = if served { served_damage(damage, &mut dice) } else { damage };
     let program = program(moment, damage, &mut dice);
     let instant_ms = dice.below(2500);
-    Run { seed, index, damage, moment, program, instant_ms, cancels: dice.below(4) == 0, dice: dice.roll() }
+    Run { seed, index, damage, moment, program, instant_ms, cancels: dice.below(4) == 0, served, dice: dice.roll() }
 }
 
 /// The kind of the run at an index.
@@ -253,16 +274,33 @@ pub fn kind(index: u64) -> Kind {
     SHARES[usize::try_from(index % SHARES.len() as u64).unwrap()]
 }
 
+/// Where there is a service, it takes the place of every other one that a whole node can lose.
+const fn served_damage(damage: Damage, dice: &mut Dice) -> Damage {
+    match damage {
+        Damage::Kill(Victim::Node | Victim::Launcher | Victim::All) if dice.below(2) == 0 => {
+            Damage::Kill(Victim::Service)
+        }
+        damage => damage,
+    }
+}
+
 /// A program that stays long enough in the state that is waited for.
 fn program(moment: Moment, damage: Damage, dice: &mut Dice) -> Program {
-    use Program::{Files, Heavy, Large, LargeScratch, Patient, Quick};
+    use Program::{Contained, ContainedPatient, Files, Heavy, Large, LargeScratch, Patient, Quick};
     let of: &[Program] = match (moment, damage) {
         (_, Damage::Kill(Victim::Server)) => &[LargeScratch],
-        (_, Damage::Kill(Victim::Compile)) | (Moment::Starting, _) => &[Heavy],
-        (Moment::Running, _) => &[Patient, Files, LargeScratch],
-        (Moment::Sealing, _) => &[Large, Files],
-        (Moment::Instant, _) => &[Quick, Patient, Files, LargeScratch, Heavy, Large],
-        (Moment::Queued | Moment::Wiping | Moment::Done, _) => &[Quick, Files, Large],
+        (_, Damage::Kill(Victim::Compile)) => &[Heavy],
+        (Moment::Starting, Damage::Kill(Victim::Helper)) => &[Contained],
+        (_, Damage::Kill(Victim::Helper | Victim::Contained | Victim::Supervisors) | Damage::Stop(Victim::Helper)) => {
+            &[ContainedPatient]
+        }
+        (Moment::Starting, _) => &[Heavy, Contained],
+        (Moment::Running, _) => &[Patient, Files, LargeScratch, ContainedPatient, ContainedPatient],
+        (Moment::Sealing, _) => &[Large, Files, Contained],
+        (Moment::Instant, _) => {
+            &[Quick, Patient, Files, LargeScratch, Heavy, Large, Contained, ContainedPatient, ContainedPatient]
+        }
+        (Moment::Queued | Moment::Wiping | Moment::Done, _) => &[Quick, Files, Large, Contained, Contained],
     };
     of[usize::try_from(dice.below(of.len() as u64)).unwrap()]
 }
@@ -283,6 +321,7 @@ impl Run {
     pub fn obstacle(&self, root: bool) -> Option<&'static str> {
         match self.damage {
             _ if root => None,
+            _ if self.served => Some("a service of root's needs root"),
             Damage::Power(_) | Damage::Disk(_) => Some("mounting an image needs root"),
             Damage::Inject(_) => Some("tracing a node that hides its memory needs root"),
             Damage::Kill(_) | Damage::Stop(_) => None,
@@ -300,7 +339,8 @@ impl fmt::Display for Run {
             Damage::Inject(Fault { calls, error, .. }) => format!("inject {error} in {calls}"),
             Damage::Stop(victim) => format!("stop {victim:?}"),
         };
-        write!(f, "run {index}: {damage} at {moment:?}, {program:?}")?;
+        let served = if self.served { ", served" } else { "" };
+        write!(f, "run {index}: {damage} at {moment:?}, {program:?}{served}")?;
         if *moment == Moment::Instant { write!(f, " after {} ms", self.instant_ms) } else { Ok(()) }
     }
 }
@@ -333,6 +373,8 @@ mod tests {
                     assert!(runs.iter().any(|r| (r.moment, r.damage) == wanted), "{wanted:?} with seed {seed}");
                 }
             }
+            assert!(runs.iter().filter(|r| r.damage == Damage::Kill(Victim::Service)).count() > 5);
+            assert!(runs.iter().all(|r| r.served || r.damage != Damage::Kill(Victim::Service)));
         }
     }
 
@@ -349,6 +391,7 @@ mod tests {
                 let run = Run { damage, ..run(1, 0) };
                 assert_eq!(run.obstacle(false).is_some(), matches!(kind, Kind::Power | Kind::Disk | Kind::Inject));
                 assert_eq!(run.obstacle(true), None);
+                assert!(Run { served: true, ..run }.obstacle(false).is_some());
             }
         }
     }

@@ -121,7 +121,7 @@ impl Campaign {
             note: String::new(),
         };
         if home.is_none() {
-            match Nest::make(&format!("{}-{}", run.seed, run.index), &settings(), self.root) {
+            match Nest::make(&format!("{}-{}", run.seed, run.index), &settings(), self.root, run.served) {
                 Ok(nest) => *home = Some((nest, Book::default())),
                 Err(error) => return failed(error),
             }

@@ -31,11 +31,14 @@ fn kinds(findings: &[Finding]) -> Vec<Wrong> {
 #[test]
 fn every_kind_of_damage_loses_nothing_and_leaves_nothing() {
     const SEED: u64 = 3;
-    let wanted: [fn(Damage) -> bool; 9] = [
+    let wanted: [fn(Damage) -> bool; 12] = [
         |d| d == Damage::Kill(Victim::Node),
         |d| d == Damage::Kill(Victim::Engine),
         |d| d == Damage::Kill(Victim::Launcher),
         |d| d == Damage::Kill(Victim::All),
+        |d| d == Damage::Kill(Victim::Helper),
+        |d| d == Damage::Kill(Victim::Supervisors),
+        |d| d == Damage::Kill(Victim::Service),
         |d| d == Damage::Power(Cut::Image),
         |d| d == Damage::Power(Cut::Tail),
         |d| d == Damage::Disk(Full::Killed),
@@ -95,12 +98,21 @@ impl Drop for Running {
 
 #[test]
 fn what_a_job_left_is_found() {
-    let home = tempfile::tempdir().unwrap();
+    let [home, place, states] = [(); 3].map(|()| tempfile::tempdir().unwrap());
     let job = JobId::from_bytes(random_bytes(&SystemRandom));
     let bare = job.to_string().trim_start_matches("job_").to_owned();
     let uid = 1_999_000_000 + u32::from(random_bytes::<1>(&SystemRandom)[0]);
     let look = |family: &[u32]| {
-        let idle = leftovers::Idle { home: home.path(), image: None, uids: uid..uid + 1, family, jobs: &[job] };
+        let (uids, states) = ([uid - 1..uid, uid..uid + 1], [states.path()]);
+        let idle = leftovers::Idle {
+            home: home.path(),
+            places: &[home.path(), place.path()],
+            states: &states,
+            image: None,
+            uids: &uids,
+            family,
+            jobs: &[job],
+        };
         leftovers::look(&idle).into_iter().map(|f| f.what).collect::<Vec<_>>()
     };
     for folder in ["jails/probe-1", "scratch", "blobs"] {
@@ -112,6 +124,11 @@ fn what_a_job_left_is_found() {
         fs::create_dir(home.path().join(&left)).unwrap();
         assert!(look(&[]).iter().any(|what| what.contains(&left)));
         fs::remove_dir(home.path().join(&left)).unwrap();
+    }
+    for left in [place.path().join(format!("jails/job_{bare}-1")), states.path().join("job")] {
+        fs::create_dir_all(&left).unwrap();
+        assert!(look(&[]).iter().any(|what| what.contains(left.to_str().unwrap())));
+        fs::remove_dir(left).unwrap();
     }
     for left in [format!("blobs/.tmp-job_{bare}-1.output"), format!("blobs/job_{bare}-1.payload")] {
         fs::write(home.path().join(&left), "").unwrap();
@@ -135,7 +152,6 @@ fn what_a_job_left_is_found() {
     until("the process has its user", 5, || look(&[]).iter().any(|what| what.contains("job user")).then_some(()));
     drop(user);
 
-    let place = tempfile::tempdir().unwrap();
     let mount = format!("mount -t tmpfs decores:job_{bare} {} && sleep 60", place.path().display());
     let mounted = Command::new("unshare").args(["-m", "sh", "-c", &mount]).stdin(Stdio::null()).spawn().unwrap();
     let mounted = Running(mounted);
@@ -161,7 +177,7 @@ fn group(job: &str) -> Option<std::path::PathBuf> {
     let folders = fs::read_dir(root).into_iter().flatten().flatten().map(|entry| entry.path());
     folders
         .chain([root.to_owned()])
-        .map(|folder| folder.join(format!("test-{job}-1")))
+        .map(|folder| folder.join(format!("test-{job}-1.container")))
         .find(|g| fs::create_dir(g).is_ok())
 }
 
@@ -256,7 +272,7 @@ fn a_lost_key_is_found() {
 /// A whole node whose disk went back to how it was before a job: the looks of the campaign must not pass it.
 #[test]
 fn a_node_that_forgot_what_it_acknowledged_is_found() {
-    let mut nest = Nest::make("forgets", &Settings::default(), false).unwrap();
+    let mut nest = Nest::make("forgets", &Settings::default(), false, false).unwrap();
     nest.start().unwrap();
     let mut book = Book::default();
     let client = Client::of(&nest).unwrap();

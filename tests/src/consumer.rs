@@ -75,35 +75,42 @@ impl<'a> Consumer<'a> {
 
     /// Asks for an offer.
     pub fn ask_offer(&self) -> Response {
-        self.post(paths::OFFERS, &serde_json::to_vec(&OfferRequest { protection: Protection::Process }).unwrap())
+        self.ask_offer_of(Protection::Process)
+    }
+
+    fn ask_offer_of(&self, protection: Protection) -> Response {
+        self.post(paths::OFFERS, &serde_json::to_vec(&OfferRequest { protection }).unwrap())
     }
 
     /// Asks for an offer and verifies it.
     pub fn offer(&self) -> VerifiedOffer {
-        self.verified(&self.ask_offer())
+        self.verified(&self.ask_offer(), Protection::Process)
     }
 
-    fn verified(&self, answer: &Response) -> VerifiedOffer {
+    fn verified(&self, answer: &Response, protection: Protection) -> VerifiedOffer {
         let answer: OfferResponse = answer.json();
-        self.verify(&canonical::to_vec(&answer.envelope).unwrap()).unwrap()
+        self.verify_as(&canonical::to_vec(&answer.envelope).unwrap(), protection).unwrap()
     }
 
     /// Verifies an offer as this consumer.
     pub fn verify(&self, envelope: &[u8]) -> Result<VerifiedOffer, decores_keys::OfferError> {
+        self.verify_as(envelope, Protection::Process)
+    }
+
+    fn verify_as(&self, envelope: &[u8], protection: Protection) -> Result<VerifiedOffer, decores_keys::OfferError> {
         let identity = self.node.identity();
         let limits = Limits::default();
-        let wanted =
-            Requirements { identity: &identity, consumer: self.id, protection: Protection::Process, limits: &limits };
+        let wanted = Requirements { identity: &identity, consumer: self.id, protection, limits: &limits };
         verify_offer(envelope, &wanted, SystemClock::new().now())
     }
 
     /// Submits a job as an honest client does; the answer that refuses an offer where there is none to be had.
     pub fn submit(&self, job: &Job) -> Response {
-        let answer = self.ask_offer();
+        let answer = self.ask_offer_of(job.spec.protection);
         if answer.status >= 300 {
             return answer;
         }
-        let offer = self.verified(&answer);
+        let offer = self.verified(&answer, job.spec.protection);
         let payload = job.seal(offer.recipient(), &job.binding(self.id, &offer));
         self.send(job, offer.document().offer, &payload)
     }

@@ -88,6 +88,13 @@ impl Job {
         Self { program: program.to_vec(), bundle, spec, idempotency_key, manifest, commitment, output }
     }
 
+    /// A job of an image, packed as the program of one.
+    pub fn contained(image: &[u8], input: Input, limits: Limits) -> Self {
+        let mut job = Self::limited(image, input, limits);
+        (job.spec.engine, job.spec.protection) = (EngineKind::Container, Protection::Container);
+        job
+    }
+
     /// What an honest consumer binds the payload to.
     pub fn binding(&self, consumer: ConsumerId, offer: &VerifiedOffer) -> JobBinding {
         JobBinding {

@@ -4,7 +4,7 @@
 //! [`node::Node`] starts and ends a node. [`transport`] speaks TLS and raw HTTP/1.1 to it, byte by
 //! byte where a test wants that. [`consumer::Consumer`] asks for offers, submits and waits;
 //! [`job::Job`] is what it submits, sealed here and not by the client library, so that a test can
-//! alter any part. [`wasm`] has the programs, [`machine`] looks at processes and their memory.
+//! alter any part. [`wasm`] has the programs, [`machine`] looks at processes and their memory; [`guest`] is another machine.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -15,6 +15,7 @@
 
 pub mod cli;
 pub mod consumer;
+pub mod guest;
 pub mod image;
 pub mod job;
 pub mod machine;

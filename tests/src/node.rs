@@ -19,7 +19,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use tempfile::TempDir;
 
 /// User ids that one node of the tests has for its jobs.
-const UIDS: u32 = 16;
+pub const UIDS: u32 = 16;
 
 /// What a test may want to be other than usual.
 #[derive(Clone, Debug)]
@@ -73,13 +73,31 @@ impl Default for Settings {
     }
 }
 
-impl Settings {
-    /// Writes them as a configuration file; the first of the user ids that this node's jobs get.
-    pub fn write(&self, path: &Path) -> u32 {
+/// User ids that no other node of the tests has.
+#[derive(Clone, Copy, Debug)]
+pub struct Ids {
+    /// The first of [`UIDS`] for jobs.
+    pub first_uid: u32,
+    /// The first of those for the users of containers.
+    pub first_range: u32,
+}
+
+impl Ids {
+    /// For one more node, also beside the nodes of other test programs.
+    fn next() -> Self {
         static NODES: AtomicU32 = AtomicU32::new(0);
-        // Each node's jobs have users of their own, also beside the nodes of other test programs.
-        let node = NODES.fetch_add(1, Ordering::Relaxed);
-        let first_uid = 1 << 30 | (std::process::id() & 0xffff) << 12 | ((node * UIDS) & 0xfff);
+        let (node, process) = (NODES.fetch_add(1, Ordering::Relaxed), std::process::id());
+        Self {
+            first_uid: 1 << 30 | (process & 0xffff) << 12 | ((node * UIDS) & 0xfff),
+            first_range: 0x7100_0000 + (((process & 0x7f) << 4 | (node & 0xf)) << 20),
+        }
+    }
+}
+
+impl Settings {
+    /// Writes them as a configuration file; the user ids in it.
+    pub fn write(&self, path: &Path) -> Ids {
+        let ids @ Ids { first_uid, first_range } = Ids::next();
         let Self { slots, queue, offer_seconds, payload_bytes, connections, head_seconds, body_seconds, .. } = self;
         let ([keep_result, keep_logs, keep_receipt], [disk, memory, descriptors]) = (self.keep_seconds, self.reserve);
         let text = format!(
@@ -88,12 +106,12 @@ impl Settings {
              keep_result_seconds = {keep_result}\nkeep_logs_seconds = {keep_logs}\n\
              keep_receipt_seconds = {keep_receipt}\n{}\n\
              [reserve]\ndisk_bytes = {disk}\ndisk_files = 64\nmemory_bytes = {memory}\ndescriptors = {descriptors}\n\
-             [jobs.max]\npayload_bytes = {payload_bytes}\n[container]\nruntime = \"{}\"\n\
+             [jobs.max]\npayload_bytes = {payload_bytes}\n[container]\nruntime = \"{}\"\nfirst_range = {first_range}\n\
              [api]\nconnections = {connections}\nhead_seconds = {head_seconds}\nbody_seconds = {body_seconds}\n",
             self.more_jobs, self.runtime
         );
         fs::write(path, text).unwrap();
-        first_uid
+        ids
     }
 }
 

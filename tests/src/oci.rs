@@ -2,6 +2,7 @@
 
 use crate::programs::repository;
 use crate::wait::until;
+use serde_json::Value;
 use std::fs;
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::unix::fs::symlink;
@@ -83,6 +84,29 @@ impl Layout {
     /// The digest of an image's manifest, as skopeo says.
     pub fn digest(&self, tag: &str) -> String {
         tool("skopeo", &["inspect", "--format", "{{.Digest}}", &self.reference(tag)]).trim().to_owned()
+    }
+
+    /// An image as a client packs it: the program of a job.
+    pub fn packed(&self, tag: &str) -> Vec<u8> {
+        let read =
+            |path: &str| -> Value { serde_json::from_slice(&fs::read(self.folder.join(path)).unwrap()).unwrap() };
+        let blob = |of: &Value| format!("blobs/{}", of["digest"].as_str().unwrap().replace(':', "/"));
+        let mut index = read("index.json");
+        let images = index["manifests"].as_array_mut().unwrap();
+        images.retain(|image| image["annotations"]["org.opencontainers.image.ref.name"] == tag);
+        let manifest = blob(&images[0]);
+        let described = read(&manifest);
+        let layers = described["layers"].as_array().unwrap().iter().map(blob);
+        let blobs: Vec<String> = [manifest, blob(&described["config"])].into_iter().chain(layers).collect();
+        let beside = tempfile::tempdir().unwrap();
+        fs::write(beside.path().join("index.json"), index.to_string()).unwrap();
+        let (folder, archive) = (self.folder.display().to_string(), beside.path().join("tar").display().to_string());
+        let mut words = vec!["--format=ustar", "--owner=0", "--group=0", "--mode=0644", "--mtime=@0", "-cf", &archive];
+        let index = beside.path().display().to_string();
+        words.extend(["-C", &folder, "oci-layout", "-C", &index, "index.json", "-C", &folder]);
+        words.extend(blobs.iter().map(String::as_str));
+        tool("tar", &words);
+        fs::read(archive).unwrap()
     }
 
     fn image(&self, tag: &str) -> String {

@@ -13,6 +13,7 @@ use decores_tests::consumer::Consumer;
 use decores_tests::job::{Input, Job};
 use decores_tests::machine::{Process, family};
 use decores_tests::node::{Node, Settings, signal, signal_all};
+use decores_tests::oci::{Layout, tool};
 use decores_tests::wait::until;
 use decores_tests::wasm;
 use decores_types::{JobId, JobState, Limits, Reason};
@@ -48,6 +49,16 @@ impl Scene {
     fn run(&self) -> JobId {
         let limits = Limits { wall_ms: 600_000, ..Limits::default() };
         let view: JobView = self.consumer().submit(&Job::limited(&wasm::loops(), Input::default(), limits)).json();
+        self.consumer().wait_for(view.job, |view| view.state == JobState::Running);
+        view.job
+    }
+
+    /// A container whose program runs until it is stopped.
+    fn run_contained(&self) -> JobId {
+        let image = Layout::busybox(&self.cli.path("image")).packed("busybox");
+        let limits = Limits { wall_ms: 600_000, memory_bytes: 96 << 20, scratch_bytes: 32 << 20, ..Limits::default() };
+        let input = Input { args: ["sleep", "600"].map(str::to_owned).to_vec(), ..Input::default() };
+        let view: JobView = self.consumer().submit(&Job::contained(&image, input, limits)).json();
         self.consumer().wait_for(view.job, |view| view.state == JobState::Running);
         view.job
     }
@@ -116,6 +127,7 @@ impl Scene {
         let name = format!("{job}-1");
         assert!(!self.node.home().join("jails").join(&name).exists());
         assert!(!self.payload(job).exists());
+        assert_eq!(groups(job), Vec::<String>::new());
         for process in fs::read_dir("/proc").unwrap() {
             for file in ["cgroup", "mountinfo"] {
                 let text = fs::read_to_string(process.as_ref().unwrap().path().join(file)).unwrap_or_default();
@@ -145,6 +157,12 @@ impl Scene {
 fn process(node: &Node, name: &str) -> u32 {
     let family = family(node.pid());
     family.iter().find(|p| p.name == name).unwrap_or_else(|| panic!("no `{name}` in {family:?}")).pid
+}
+
+/// Control groups of a job's, in every hierarchy.
+fn groups(job: JobId) -> Vec<String> {
+    let found = tool("find", &["/sys/fs/cgroup", "-type", "d", "-name", &format!("*{job}*")]);
+    found.lines().map(str::to_owned).collect()
 }
 
 fn are_gone(processes: &[Process]) {
@@ -202,6 +220,31 @@ fn when_node_launcher_and_engine_are_killed_at_once_the_next_start_wipes() {
     assert!(scene.receipt_says_wiped(job));
     scene.ended_once(job);
     scene.is_gone(job);
+    scene.is_free();
+}
+
+#[test]
+fn a_container_that_runs_while_node_and_launcher_are_killed_is_ended_wiped_and_told() {
+    let mut scene = Scene::new();
+    let job = scene.run_contained();
+    let all = family(scene.node.pid());
+    for name in ["decores-helper", "engine", "sleep"] {
+        assert!(all.iter().any(|p| p.name == name), "no `{name}` in {all:?}");
+    }
+    assert!(signal_all("KILL", &[scene.node.pid(), process(&scene.node, "decores-launch")]));
+    scene.node.crash();
+    are_gone(&all);
+    let left = groups(job);
+    assert!(left.iter().any(|group| group.ends_with(&format!("{job}-1.container"))), "nobody removed them: {left:?}");
+
+    scene.node.start_again();
+    scene.consumer().wait(job).failed(Reason::EngineLost);
+    assert!(scene.receipt_says_wiped(job));
+    assert_eq!(scene.wipes(job), [true]);
+    scene.ended_once(job);
+    scene.is_gone(job);
+    assert!(scene.events().iter().any(|e| matches!(e, Event::NodeCrashed { .. })));
+    assert_eq!(scene.alerts("node-crashed").len(), 1);
     scene.is_free();
 }
 

@@ -5,6 +5,16 @@ use anyhow::{Context as _, Result};
 use clap::{Args, Subcommand};
 use std::process::{Command, ExitCode};
 
+/// What a run needs.
+const PACKAGES: [&str; 6] = [
+    "decores-cli",
+    "decores-daemon",
+    "decores-engine-wasm",
+    "decores-engine-container",
+    "decores-helper",
+    "decores-campaign",
+];
+
 /// Which campaign.
 #[derive(Subcommand)]
 pub(crate) enum Campaign {
@@ -34,8 +44,7 @@ pub(crate) struct Crash {
 
 pub(crate) fn run(which: &Campaign) -> Result<ExitCode> {
     let Campaign::Crash(crash) = which;
-    let packages = ["-p", "decores-cli", "-p", "decores-daemon", "-p", "decores-engine-wasm", "-p", "decores-campaign"];
-    output(cargo().args(["build", "-q", "--bins"]).args(packages))?;
+    output(cargo().args(["build", "-q", "--bins"]).args(PACKAGES.iter().flat_map(|name| ["-p", name])))?;
     let program = programs()?.join("decores-campaign");
     let mut campaign = Command::new(&program);
     campaign.args(["--runs", &crash.runs.to_string(), "--seed", &crash.seed.to_string()]);

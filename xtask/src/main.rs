@@ -5,6 +5,7 @@
 
 mod bench;
 mod campaign;
+mod guest;
 mod rust_text;
 mod tidy;
 mod workspace;
@@ -29,6 +30,8 @@ enum Command {
     /// Damage nodes, and look at them from outside
     #[command(subcommand)]
     Campaign(campaign::Campaign),
+    /// Run jobs in an emulated machine whose control groups are version 2 alone, and print what it says
+    Guest,
 }
 
 fn main() -> Result<ExitCode> {
@@ -36,5 +39,6 @@ fn main() -> Result<ExitCode> {
         Command::Tidy => tidy::run(),
         Command::Bench(selection) => bench::run(&selection),
         Command::Campaign(which) => campaign::run(&which),
+        Command::Guest => guest::run(),
     }
 }
