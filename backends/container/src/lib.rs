@@ -33,3 +33,20 @@ mod view;
 pub use probe::{CONTAINER, LOOK, look, probe};
 pub use run::run;
 pub use stop::Stop;
+
+use decores_sandbox::container::{RunRequest, RunTask};
+use spec::Folders;
+use std::path::Path;
+
+/// The OCI runtime spec of a task and a request, for whoever has another program run the same: with the file tree in
+/// `rootfs` of a folder, beside `in`, `out` and `tmp`.
+#[must_use]
+pub fn runtime_spec(task: &RunTask, request: &RunRequest, folder: &Path) -> serde_json::Value {
+    let folders = Folders {
+        root: folder.join("rootfs"),
+        input: folder.join("in"),
+        output: folder.join("out"),
+        temporary: folder.join("tmp"),
+    };
+    spec::spec(task, request, &folders, None, |kind| syscall::hard_limit(kind).unwrap_or(0))
+}

@@ -26,7 +26,7 @@ const ALL: [Namespace; 7] = [
 fn runs_a_program(runtime: Runtime) {
     let scratch = Scratch::new(UID);
     let task = task(runtime);
-    let mut helper = Helper::start(&task, &scratch, None);
+    let mut helper = Helper::start(&task, &scratch, &[]);
     let body = RunRequest {
         uid: 1000,
         gid: 1000,
@@ -155,7 +155,7 @@ fn what_is_no_plain_request_is_refused() {
 fn bytes_that_are_no_request_are_refused() {
     let sent = |bytes: &[u8], descriptors| {
         let scratch = Scratch::new(UID);
-        let mut helper = Helper::start(&task(Runtime::Libcontainer), &scratch, None);
+        let mut helper = Helper::start(&task(Runtime::Libcontainer), &scratch, &[]);
         helper.send(bytes, descriptors);
         helper.engine.as_ref().unwrap().shutdown(std::net::Shutdown::Write).unwrap();
         helper.finish().refused().to_owned()
@@ -188,10 +188,10 @@ fn an_image_whose_folders_lead_elsewhere_is_refused() {
 fn an_engine_that_goes_away_ends_it() {
     for runtime in [Runtime::Libcontainer, Runtime::Runc] {
         let scratch = Scratch::new(UID);
-        let mut before = Helper::start(&task(runtime), &scratch, None);
+        let mut before = Helper::start(&task(runtime), &scratch, &[]);
         drop(before.engine.take());
         assert!(before.finish().answers.is_empty());
-        let mut during = Helper::start(&task(runtime), &scratch, None);
+        let mut during = Helper::start(&task(runtime), &scratch, &[]);
         during.ask(&request("echo there; sleep 1000"));
         assert_eq!(during.answer(), Some(RunAnswer::Started));
         drop(during.engine.take());
@@ -202,7 +202,7 @@ fn an_engine_that_goes_away_ends_it() {
 
 #[test]
 fn a_helper_that_was_not_started_by_a_launcher_does_nothing() {
-    let program = env!("CARGO_BIN_EXE_decores-helper");
+    let program = stand::program();
     let output = Command::new(program).arg("container").stdin(Stdio::null()).output().unwrap();
     assert_eq!(output.status.code(), Some(1));
     assert!(String::from_utf8_lossy(&output.stderr).contains("not the first process"), "{output:?}");
@@ -237,7 +237,7 @@ fn a_container_stays_in_its_group_and_leaves_nothing_there() {
         let before = state();
         let task = RunTask { cgroup: vec![controller.to_owned()], ..task(runtime) };
         let scratch = Scratch::new(UID);
-        let mut helper = Helper::start(&task, &scratch, Some(&group));
+        let mut helper = Helper::start(&task, &scratch, std::slice::from_ref(&group));
         // All that a pipe's reader holds back is memory of the program's.
         helper.ask(&request("dd if=/dev/zero of=/dev/null bs=300M count=1; echo $?"));
         let outcome = helper.finish();
@@ -321,7 +321,7 @@ fn a_planted_hole_can_be_seen() {
 
 #[test]
 fn a_probe_really_runs_a_container() {
-    let program = env!("CARGO_BIN_EXE_decores-helper");
+    let program = stand::program();
     let probe = |runtime: &str| {
         let output = Command::new(program).args(["probe-container", runtime, "77001", "1895825408"]).output().unwrap();
         serde_json::from_slice::<serde_json::Value>(&output.stdout).unwrap()

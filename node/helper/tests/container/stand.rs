@@ -143,13 +143,17 @@ impl Outcome {
     }
 }
 
-/// A folder of control groups whose `cgroup.procs` the helper is to be put in.
-pub(crate) type Group<'a> = Option<&'a std::path::Path>;
+/// The helper, which lies beside the folder that tests and examples lie in.
+pub(crate) fn program() -> PathBuf {
+    let own = std::env::current_exe().unwrap();
+    own.ancestors().nth(2).unwrap().join("decores-helper")
+}
 
 impl Helper {
-    pub(crate) fn start(task: &RunTask, scratch: &Scratch, group: Group<'_>) -> Self {
+    /// `groups` are folders of control groups that the helper is put in.
+    pub(crate) fn start(task: &RunTask, scratch: &Scratch, groups: &[PathBuf]) -> Self {
         let root = ["--pid", "--fork", "--kill-child", "--mount", "--net", "--ipc", "--uts"];
-        let program = env!("CARGO_BIN_EXE_decores-helper");
+        let program = program();
         let mut command = Command::new("unshare");
         if task.ids.is_none() {
             let mut user = Command::new("setpriv");
@@ -172,11 +176,11 @@ impl Helper {
         let (engine, helper) = UnixStream::pair().unwrap();
         let given: [RawFd; 4] =
             [task_read.as_raw_fd(), helper.as_raw_fd(), report_write.as_raw_fd(), scratch.0.as_raw_fd()];
-        let group = group.map(|folder| folder.join("cgroup.procs"));
+        let groups: Vec<PathBuf> = groups.iter().map(|folder| folder.join("cgroup.procs")).collect();
         // SAFETY: only system calls that are safe after a fork.
         unsafe {
             command.pre_exec(move || {
-                if let Some(group) = &group {
+                for group in &groups {
                     fs::write(group, std::process::id().to_string())?;
                 }
                 let parked = given.map(|fd| libc::fcntl(fd, libc::F_DUPFD_CLOEXEC, 200));
@@ -269,7 +273,7 @@ impl Helper {
 
 /// Runs a request from start to end.
 pub(crate) fn run(task: &RunTask, scratch: &Scratch, request: &RunRequest) -> Outcome {
-    let mut helper = Helper::start(task, scratch, None);
+    let mut helper = Helper::start(task, scratch, &[]);
     helper.ask(request);
     helper.finish()
 }
