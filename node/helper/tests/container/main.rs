@@ -203,13 +203,13 @@ fn an_engine_that_goes_away_ends_it() {
 #[test]
 fn a_helper_that_was_not_started_by_a_launcher_does_nothing() {
     let program = stand::program();
-    let output = Command::new(program).arg("container").stdin(Stdio::null()).output().unwrap();
+    let output = Command::new(&program).arg("container").stdin(Stdio::null()).output().unwrap();
     assert_eq!(output.status.code(), Some(1));
     assert!(String::from_utf8_lossy(&output.stderr).contains("not the first process"), "{output:?}");
     for arguments in
         [vec![], vec!["container", "x"], vec!["probe-container"], vec!["probe-container", "crun", "1", "1"]]
     {
-        assert_eq!(Command::new(program).args(&arguments).output().unwrap().status.code(), Some(2), "{arguments:?}");
+        assert_eq!(Command::new(&program).args(&arguments).output().unwrap().status.code(), Some(2), "{arguments:?}");
     }
 }
 
@@ -323,7 +323,7 @@ fn a_planted_hole_can_be_seen() {
 fn a_probe_really_runs_a_container() {
     let program = stand::program();
     let probe = |runtime: &str| {
-        let output = Command::new(program).args(["probe-container", runtime, "77001", "1895825408"]).output().unwrap();
+        let output = Command::new(&program).args(["probe-container", runtime, "77001", "1895825408"]).output().unwrap();
         serde_json::from_slice::<serde_json::Value>(&output.stdout).unwrap()
     };
     for runtime in ["libcontainer", "runc"] {
