@@ -19,8 +19,6 @@ use std::process::{Child, Command, Stdio};
 const PATIENCE_MS: u64 = 40_000;
 /// User ids of one container.
 const RANGE: u32 = 1 << 16;
-/// What a service says while it still ends the jobs of the node before.
-const BUSY: &str = "serves another node";
 
 /// A node's home, with whoever lives in it.
 pub struct Nest {
@@ -156,12 +154,7 @@ impl Nest {
             service.start()?;
             service.give(&["disk/home", "tmp", "cwd"].map(|name| self.folder.join(name)))?;
         }
-        let mut login = Err(String::new());
-        within(ms, || {
-            login = self.spawn(ms);
-            login.as_ref().err().is_none_or(|error| !error.contains(BUSY)).then_some(())
-        });
-        let (address, operator) = read_login(&login?);
+        let (address, operator) = read_login(&self.spawn(ms)?);
         let statement = try_statement(address).map_err(|e| format!("the node does not say who it is: {e}"))?;
         if let Some(before) = &self.statement {
             let same = |s: &NodeStatement| (s.identity, s.log_key.clone(), s.tls_ca.clone());

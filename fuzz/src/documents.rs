@@ -59,6 +59,7 @@ pub(crate) fn host() -> HostCapabilities {
         swap: Swap::None,
         container: Some(ContainerHost { runtime: Runtime::Libcontainer, version: "1".to_owned() }),
         no_container: None,
+        slots: 2,
     }
 }
 

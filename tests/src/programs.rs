@@ -2,8 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-const BUILD: &str =
-    "cargo build -p decores-cli -p decores-daemon -p decores-engine-wasm -p decores-engine-container -p decores-helper -p decores-escape";
+const BUILD: &str = "cargo build -p decores-cli -p decores-daemon -p decores-engine-wasm -p decores-engine-container -p decores-helper -p decores-escape";
 
 /// The path of one of our programs, which must be built: they lie beside this one, or beside the folder of the test's.
 pub fn program(name: &str) -> PathBuf {

@@ -197,6 +197,13 @@ fn the_image_says_what_runs_and_as_whom() {
     let ran = setting.run(&layout.reference("by-id"), &[], &["id -u; id -g"]).is(0);
     assert_eq!(ran.stdout, "4242\n17\n");
     setting.run(&layout.reference("busybox"), &[], &["/bin/nothing"]).is(1).says("program-invalid");
+    for (tag, folder) in [("made", "/srv/made"), ("file", "/bin/busybox"), ("below", "/tmp/below")] {
+        layout.configured("busybox", tag, &[&format!("--config.workingdir={folder}")]);
+    }
+    assert_eq!(setting.run(&layout.reference("made"), &[], &["pwd"]).is(0).stdout, "/srv/made\n");
+    for tag in ["file", "below"] {
+        setting.run(&layout.reference(tag), &[], &["pwd"]).is(1).says("program-invalid");
+    }
 }
 
 #[test]
@@ -248,7 +255,9 @@ fn nothing_but_its_files_is_within_reach() {
     ];
     let script: String = tries
         .iter()
-        .map(|line| format!("{{ {line}; }} >/dev/null 2>/tmp/said && echo \"possible: {line}\"; grep 'not found' /tmp/said\n"))
+        .map(|line| {
+            format!("{{ {line}; }} >/dev/null 2>/tmp/said && echo \"possible: {line}\"; grep 'not found' /tmp/said\n")
+        })
         .collect();
     let script = format!("{script}grep Cap /proc/self/status; sed 's/:.*//' /proc/net/dev | tail -n +3; echo end");
     let ran = setting.shell(&["--file", &data], &script).is(0);

@@ -5,6 +5,8 @@
 //! bars that are held to them. The programs that measure are examples of the crates they measure; what is here starts
 //! them and sets their figures beside each other. A new one is a module and a line in [`ALL`].
 
+mod container;
+mod escape;
 mod http;
 mod job;
 mod load;
@@ -30,15 +32,17 @@ struct Bench {
 }
 
 /// All there are, in the order in which they are listed.
-const ALL: [Bench; 8] = [
+const ALL: [Bench; 10] = [
     Bench { name: "seal", about: "sealing and opening, beside `openssl speed` and AWS-LC alone", run: seal::run },
     Bench { name: "job", about: "whole jobs through a node, beside the bare engine in one process", run: job::run },
     Bench { name: "wasm", about: "jobs of a kept program, beside the bare engine in its jail", run: wasm::run },
+    Bench { name: "container", about: "containers, beside `runc run` and libcontainer alone", run: container::run },
     Bench { name: "log", about: "durable appends and proofs, beside SQLite and `fdatasync` alone", run: log::run },
     Bench { name: "http", about: "connections and requests, beside a bare rustls and axum hello", run: http::run },
     Bench { name: "load", about: "10,000 jobs of 200 clients, and what is left of them", run: load::load },
     Bench { name: "fairness", about: "what one consumer's flood of jobs costs another", run: load::fairness },
     Bench { name: "memory", about: "an idle node, and what 1,000 waiting jobs add", run: load::memory },
+    Bench { name: "escape", about: "attempts to get out, beside bubblewrap, runc and crun", run: escape::run },
 ];
 
 /// What a benchmark is told.

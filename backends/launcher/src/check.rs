@@ -189,6 +189,7 @@ mod tests {
             swap: Swap::None,
             container: Some(ContainerHost { runtime: Runtime::Runc, version: "1".to_owned() }),
             no_container: None,
+            slots: 2,
         }
     }
 

@@ -66,6 +66,7 @@ fn try_all(name: &str, cgroups: &Cgroups, config: &LauncherConfig) -> HostCapabi
         swap,
         container,
         no_container,
+        slots: config.slots,
     }
 }
 

@@ -18,6 +18,9 @@ use std::path::Path;
 
 /// Milliseconds that a service may take to greet.
 const PATIENCE_MS: i32 = 10_000;
+/// Times that a busy service is asked, and the pause between them, in milliseconds: a minute.
+const TRIES: u32 = 600;
+const PAUSE_MS: i32 = 100;
 /// Seconds that a node may leave unread what it is told; deadlines wait as long at most.
 const SEND_S: i64 = 10;
 
@@ -26,15 +29,31 @@ const SEND_S: i64 = 10;
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Greeting {
     Welcome,
+    /// Another node is served, or what the last one left is being wiped: it may be otherwise in a moment.
+    Busy,
     Refused(String),
 }
 
 impl Launcher {
-    /// Begins a conversation with the service that listens there. Nothing of it outlives this process.
+    /// Begins a conversation with the service that listens there. Nothing of it outlives this process. `patient`
+    /// waits a minute at most for one that is busy: the service of a node that was just killed is still wiping.
     ///
     /// # Errors
     /// If nobody listens, or not root does, or the service refuses.
-    pub fn connect_to(path: &Path) -> Result<Self, LaunchError> {
+    pub fn connect_to(path: &Path, patient: bool) -> Result<Self, LaunchError> {
+        for left in (0..if patient { TRIES } else { 1 }).rev() {
+            if let Some(launcher) = Self::try_connect(path)? {
+                return Ok(launcher);
+            }
+            if left > 0 {
+                syscall::poll(&[], PAUSE_MS).map_err(LaunchError::Socket)?;
+            }
+        }
+        Err(LaunchError::Refused("it serves another node, or still wipes what the last one left".to_owned()))
+    }
+
+    /// `None` from a service that is busy.
+    fn try_connect(path: &Path) -> Result<Option<Self>, LaunchError> {
         let socket = Socket::connect(path).map_err(LaunchError::Socket)?;
         let peer = socket.peer().map_err(LaunchError::Socket)?;
         if peer.uid != 0 {
@@ -43,7 +62,8 @@ impl Launcher {
         let greeted = syscall::poll(&[socket.0.as_fd()], PATIENCE_MS).map_err(LaunchError::Socket)? == [true];
         let said = if greeted { socket.receive().map_err(LaunchError::Socket)? } else { None };
         match said.and_then(|(packet, _)| serde_json::from_slice(&packet).ok()) {
-            Some(Greeting::Welcome) => Ok(Self::beyond(socket, peer.pid)),
+            Some(Greeting::Welcome) => Ok(Some(Self::beyond(socket, peer.pid))),
+            Some(Greeting::Busy) => Ok(None),
             Some(Greeting::Refused(why)) => Err(LaunchError::Refused(why)),
             None => Err(LaunchError::Ended),
         }
@@ -131,15 +151,15 @@ impl Service<'_> {
     /// Begins a conversation, or says why not.
     fn begin(&self, socket: Socket, is_busy: bool) -> io::Result<Option<Conversation>> {
         let peer = socket.peer()?;
-        let refusal = if peer.uid != self.uid {
-            Some(format!("it serves user {}, not user {}", self.uid, peer.uid))
-        } else {
-            is_busy.then(|| "it serves another node".to_owned())
+        let greeting = match peer.uid {
+            uid if uid != self.uid => Greeting::Refused(format!("it serves user {}, not user {uid}", self.uid)),
+            _ if is_busy => Greeting::Busy,
+            _ => Greeting::Welcome,
         };
-        if let Some(why) = refusal {
-            return socket.send(&serde_json::to_vec(&Greeting::Refused(why))?, &[]).map(|()| None);
+        socket.send(&serde_json::to_vec(&greeting)?, &[])?;
+        if greeting != Greeting::Welcome {
+            return Ok(None);
         }
-        socket.send(&serde_json::to_vec(&Greeting::Welcome)?, &[])?;
         socket.give_up_sending_after(SEND_S)?;
         match syscall::clone_into(0)? {
             Side::Child => {

@@ -17,6 +17,7 @@
 //! The engine has unpacked the image to `rootfs` below the scratch, and made the folders `in`, `out` and `tmp` beside it.
 
 use crate::host::Namespace;
+use crate::plan::ContainerPlan;
 use decores_types::Protection;
 use decores_types::canonical::{self, CanonicalError};
 use serde::{Deserialize, Serialize};
@@ -42,6 +43,18 @@ pub const MAX_ANSWER: usize = 4096;
 pub const RANGE: u32 = 1 << 16;
 /// Tasks a container may have.
 pub const CONTAINER_TASKS: u32 = 512;
+/// Longest version of a runtime, in characters.
+pub const MAX_VERSION: usize = 100;
+/// Namespaces that a container has of its own, sorted.
+pub const NAMESPACES: [Namespace; 7] = [
+    Namespace::Cgroup,
+    Namespace::Ipc,
+    Namespace::Mount,
+    Namespace::Net,
+    Namespace::Pid,
+    Namespace::User,
+    Namespace::Uts,
+];
 /// Folders that an image's root must have as real folders; the engine makes them, the helper looks again.
 pub const MOUNT_POINTS: [&str; 6] = ["dev", "in", "out", "proc", "sys", "tmp"];
 
@@ -219,5 +232,90 @@ impl RunReport {
     /// If it is no report, or longer than [`MAX_TASK`].
     pub fn parse(bytes: &[u8]) -> Result<Self, CanonicalError> {
         canonical::from_json(bytes.trim_ascii_end(), MAX_TASK)
+    }
+
+    /// Whether it says just what was planned, in words that stand in a receipt. What a runtime with a kernel of its own
+    /// holds its program with cannot be read from this machine's, so nothing is to be said of that.
+    #[must_use]
+    pub fn is_of(&self, plan: &ContainerPlan) -> bool {
+        let read = !plan.runtime.own_kernel();
+        let namespaces = if read { NAMESPACES.as_slice() } else { &[] };
+        let mut controllers = plan.cgroup.as_ref().map_or_else(Vec::new, |cgroup| cgroup.controllers.clone());
+        controllers.sort();
+        self.runtime == plan.runtime
+            && (1..=MAX_VERSION).contains(&self.version.len())
+            && self.version.bytes().all(|b| b.is_ascii_graphic())
+            && self.namespaces == namespaces
+            && self.seccomp == read
+            && self.powerless == read
+            && self.own_ids == (read && plan.ids.is_some())
+            && self.cgroup == controllers
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan::CgroupPlan;
+
+    fn plan(runtime: Runtime) -> ContainerPlan {
+        let controllers = ["memory", "pids"].map(str::to_owned).to_vec();
+        let cgroup = CgroupPlan { controllers, memory_bytes: 1, tasks: 1, io_bytes: 1, cpu_percent: 1 };
+        ContainerPlan { runtime, ids: Some(IdRange { first: 1, count: 1 }), cgroup: Some(cgroup) }
+    }
+
+    fn report() -> RunReport {
+        RunReport {
+            runtime: Runtime::Runc,
+            version: "1.1.5+ds1".to_owned(),
+            namespaces: NAMESPACES.to_vec(),
+            seccomp: true,
+            powerless: true,
+            own_ids: true,
+            cgroup: ["memory", "pids"].map(str::to_owned).to_vec(),
+        }
+    }
+
+    #[test]
+    fn a_report_that_says_anything_but_the_plan_is_not_of_it() {
+        let plan = plan(Runtime::Runc);
+        assert!(report().is_of(&plan));
+        let changes: [fn(&mut RunReport); 15] = [
+            |r| r.runtime = Runtime::Libcontainer,
+            |r| r.version = String::new(),
+            |r| r.version = "1\u{1b}[2J".to_owned(),
+            |r| r.version = "1".repeat(101),
+            |r| r.namespaces.clear(),
+            |r| r.namespaces.reverse(),
+            |r| r.namespaces.truncate(6),
+            |r| r.namespaces.push(Namespace::Uts),
+            |r| r.seccomp = false,
+            |r| r.powerless = false,
+            |r| r.own_ids = false,
+            |r| r.cgroup.truncate(1),
+            |r| r.cgroup.push("X Y".to_owned()),
+            |r| r.cgroup.reverse(),
+            |r| r.cgroup.push("pids".to_owned()),
+        ];
+        for change in changes {
+            let mut report = report();
+            change(&mut report);
+            assert!(!report.is_of(&plan), "{report:?}");
+        }
+        assert!(!report().is_of(&ContainerPlan { ids: None, ..plan.clone() }));
+        assert!(!report().is_of(&ContainerPlan { cgroup: None, ..plan }));
+    }
+
+    #[test]
+    fn of_a_kernel_of_its_own_nothing_is_said_but_its_control_groups() {
+        let plan = plan(Runtime::Runsc);
+        let nothing =
+            RunReport { seccomp: false, powerless: false, own_ids: false, namespaces: Vec::new(), ..report() };
+        let nothing = RunReport { runtime: Runtime::Runsc, ..nothing };
+        assert!(nothing.is_of(&plan));
+        assert!(!RunReport { seccomp: true, ..nothing.clone() }.is_of(&plan));
+        assert!(!RunReport { own_ids: true, ..nothing.clone() }.is_of(&plan));
+        assert!(!RunReport { namespaces: NAMESPACES.to_vec(), ..nothing.clone() }.is_of(&plan));
+        assert!(!RunReport { cgroup: Vec::new(), ..nothing }.is_of(&plan));
     }
 }

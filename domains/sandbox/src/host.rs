@@ -31,6 +31,9 @@ pub struct HostCapabilities {
     /// Why they are not, for people; absent where they are.
     #[serde(default)]
     pub no_container: Option<String>,
+    /// Jobs that may live at once, by the launcher's own configuration.
+    #[serde(default)]
+    pub slots: u32,
 }
 
 /// The program that runs containers here, as a container of its own has shown.

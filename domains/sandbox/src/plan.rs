@@ -374,6 +374,7 @@ mod tests {
             swap: decores_types::Swap::None,
             container: Some(ContainerHost { runtime: Runtime::Libcontainer, version: "1".to_owned() }),
             no_container: None,
+            slots: 2,
         }
     }
 

@@ -4,7 +4,7 @@
 //! of the consumer who holds the fewest places; among those, of the one whose jobs have used the least time; among
 //! those, of the one who has waited longest. Whoever has many jobs waiting, or long ones, takes turns with the others
 //! all the same. Time that was used counts for as long as a consumer is about; one who comes back starts level with
-//! whoever was served last, so that nobody saves up turns.
+//! whoever was served last, so that nobody saves up turns, and behind nobody who is about and has used less.
 //!
 //! Nobody's running job is stopped for another's sake, so the last free place is kept: a consumer who holds one does
 //! not get it while another was about not long ago who holds none and may come back any moment.
@@ -31,7 +31,7 @@ pub struct FairQueue<T> {
     turns: Turns,
     lines: HashMap<ConsumerId, Line<T>>,
     tickets: u64,
-    /// What the consumer who was served last had used then.
+    /// The most that a consumer who was served had used then.
     level: u64,
 }
 
@@ -67,10 +67,13 @@ impl<T> FairQueue<T> {
     pub fn join(&mut self, consumer: ConsumerId, item: T, now: u64) -> Ticket {
         let ticket = Ticket(self.tickets);
         self.tickets += 1;
+        let busy = self.lines.values().filter(|line| !line.is_idle());
+        // Who was served need not have used the least: whoever holds fewer places comes first.
+        let level = busy.map(|line| line.used(now)).fold(self.level, u64::min);
         let empty = || Line { waiting: VecDeque::new(), running: 0, began: 0, used: 0, seen: now };
         let line = self.lines.entry(consumer).or_insert_with(empty);
         if line.is_idle() {
-            line.used = line.used.max(self.level);
+            line.used = line.used.max(level);
         }
         line.seen = now;
         line.waiting.push_back((ticket, item));
@@ -243,6 +246,22 @@ mod tests {
         machine.until(6000);
         let theirs = machine.began[before..].iter().filter(|(_, consumer)| *consumer == who(2)).count();
         assert!((49..=52).contains(&theirs), "{theirs} of 100");
+    }
+
+    #[test]
+    fn a_newcomer_does_not_wait_until_another_has_used_what_a_third_has() {
+        let mut machine = Machine::new(Turns { places: 1, keep_ms: 0 }, 2);
+        machine.submit(who(1), 1_000_000);
+        machine.submit(who(1), 1_000_000);
+        machine.until(990_000);
+        for _ in 0..100_000 {
+            machine.submit(who(3), 10);
+        }
+        machine.until(1_000_000);
+        machine.submit(who(2), 10);
+        machine.until(1_001_000);
+        let begun = machine.began.iter().find(|(_, consumer)| *consumer == who(2)).map(|(at, _)| *at);
+        assert_eq!(begun, Some(1_000_010), "as soon as a place is free");
     }
 
     #[test]

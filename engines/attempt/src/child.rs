@@ -20,6 +20,8 @@ pub struct Child {
     /// What it answers on.
     pub stream: File,
     pid: i32,
+    /// Can be read once it has ended.
+    end: File,
 }
 
 impl Child {
@@ -31,7 +33,10 @@ impl Child {
         let (ours, theirs) = descriptors::stream_pair().map_err(doing("making a stream"))?;
         let parent = std::process::id();
         match descriptors::fork().map_err(doing("forking the process that opens the program"))? {
-            Some(pid) => Ok(Self { stream: ours, pid }),
+            Some(pid) => {
+                let end = descriptors::end_of(pid).map_err(doing("watching the process that opens the program"))?;
+                Ok(Self { stream: ours, pid, end })
+            }
             None => {
                 drop(ours);
                 let code = i32::from(Inside::new(theirs, parent).and_then(body).is_err());
@@ -80,7 +85,15 @@ impl Child {
         descriptors::readable_within(&self.stream, ms).map_err(doing("waiting for the child's answer"))
     }
 
-    /// Whether it was ended for want of time or memory; to be asked when it is gone without an answer.
+    /// Whether it ends within this time: until then it can do all that its lock leaves it.
+    ///
+    /// # Errors
+    /// If that cannot be waited for.
+    pub fn ends_within(&self, ms: u64) -> Result<bool, EngineError> {
+        descriptors::readable_within(&self.end, ms).map_err(doing("waiting for the child to end"))
+    }
+
+    /// Whether it was ended for want of time or memory; to be asked once, when it ends.
     ///
     /// # Errors
     /// If it is no child of this process.
@@ -135,5 +148,28 @@ impl Inside {
         let mut length = [0; 8];
         self.stream.read_exact(&mut length).map_err(doing("reading the length"))?;
         Ok((SectionKey::new(SectionKind::Program, key), u64::from_be_bytes(length), self.stream))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+    use super::*;
+    use std::process::{Command, Stdio};
+
+    #[test]
+    fn a_child_that_has_answered_and_lives_on_has_not_ended() {
+        let mut process = Command::new("cat").stdin(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
+        let pid = i32::try_from(process.id()).unwrap();
+        let (stream, mut theirs) = descriptors::stream_pair().unwrap();
+        let child = Child { stream, pid, end: descriptors::end_of(pid).unwrap() };
+        theirs.write_all(b"answer").unwrap();
+        drop(theirs);
+        assert!(child.answers_within(0).unwrap());
+        assert!(!child.ends_within(0).unwrap());
+        drop(process.stdin.take());
+        assert!(child.ends_within(60_000).unwrap());
+        assert!(!child.exhausted().unwrap());
+        assert!(descriptors::end_of(pid).is_err(), "it is reaped");
     }
 }

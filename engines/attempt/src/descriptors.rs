@@ -122,6 +122,17 @@ pub(crate) fn fork() -> io::Result<Option<i32>> {
     }
 }
 
+/// A descriptor that can be read once this child has ended.
+pub(crate) fn end_of(pid: i32) -> io::Result<File> {
+    // SAFETY: takes numbers only.
+    let fd = unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) };
+    match i32::try_from(fd) {
+        // SAFETY: the kernel just made it for us.
+        Ok(fd) if fd >= 0 => Ok(unsafe { File::from_raw_fd(fd) }),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
 /// Makes this process end with the one that forked it.
 ///
 /// # Errors

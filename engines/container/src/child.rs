@@ -73,8 +73,14 @@ impl Unpacker {
         if !self.0.answers_within(ms.saturating_sub(since(start)))? {
             return Err(Stop::job(Reason::LimitCompile, "unpacking the image took longer than its limit"));
         }
-        match self.read_answer() {
-            Err(Stop::Engine(EngineError::Io(..))) => Err(self.lost()),
+        let answer = self.read_answer();
+        // As long as it lives it can write to the image's root, of which the container is made.
+        if !self.0.ends_within(ms.saturating_sub(since(start)))? {
+            return Err(Stop::job(Reason::LimitCompile, "unpacking the image did not end within its limit"));
+        }
+        let exhausted = self.0.exhausted()?;
+        match answer {
+            Err(Stop::Engine(EngineError::Io(..))) => Err(lost(exhausted)),
             other => other,
         }
     }
@@ -106,14 +112,14 @@ impl Unpacker {
         };
         Ok(Unpacked { digest: Digest::from_bytes(digest), image })
     }
+}
 
-    /// The child ended without an answer: out of memory or time, or brought down by the image.
-    fn lost(&self) -> Stop {
-        match self.0.exhausted() {
-            Ok(true) => Stop::job(Reason::LimitCompile, "unpacking the image took more time or memory than its limit"),
-            Ok(false) => Stop::job(Reason::ProgramInvalid, "the image could not be handled"),
-            Err(e) => e.into(),
-        }
+/// Why the child ended without an answer: out of memory or time, or brought down by the image.
+fn lost(exhausted: bool) -> Stop {
+    if exhausted {
+        Stop::job(Reason::LimitCompile, "unpacking the image took more time or memory than its limit")
+    } else {
+        Stop::job(Reason::ProgramInvalid, "the image could not be handled")
     }
 }
 

@@ -5,7 +5,11 @@ use crate::archive::Stored;
 use crate::refusal::Refusal;
 use decores_types::Digest;
 use serde::Deserialize;
-use serde::de::DeserializeOwned;
+use serde::de::{DeserializeOwned, IgnoredAny};
+use std::collections::BTreeMap;
+
+/// Members that tell the kinds of documents apart, in small letters.
+const TELLING: [&str; 6] = ["config", "layers", "manifests", "os", "rootfs", "schemaversion"];
 
 /// A reference by digest.
 #[derive(Clone, Debug, Deserialize)]
@@ -44,6 +48,8 @@ pub(crate) struct Manifest {
     pub(crate) schema_version: u32,
     pub(crate) config: Descriptor,
     pub(crate) layers: Vec<Descriptor>,
+    #[serde(flatten)]
+    pub(crate) others: Others,
 }
 
 /// One image of a docker-archive's `manifest.json`.
@@ -61,7 +67,12 @@ pub(crate) struct ImageConfig {
     pub(crate) platform: Platform,
     pub(crate) config: Option<Config>,
     pub(crate) rootfs: RootFs,
+    #[serde(flatten)]
+    pub(crate) others: Others,
 }
+
+/// Members of a document that are not read.
+pub(crate) type Others = BTreeMap<String, IgnoredAny>;
 
 #[derive(Debug, Deserialize)]
 pub(crate) struct RootFs {
@@ -85,6 +96,19 @@ pub(crate) struct Config {
 pub(crate) fn parse<T: DeserializeOwned>(store: &Store<'_>, stored: &Stored, name: &str) -> Result<T, Refusal> {
     let document = store.document(stored).map_err(|e| e.within(name))?;
     serde_json::from_slice(&document).map_err(|e| Refusal::image(format!("{name} cannot be read: {e}")))
+}
+
+/// Refuses a document that may be read as one of another kind too: its digest would stand for both. Many programs
+/// take a member's name in letters of either case.
+pub(crate) fn only_one_kind(others: &Others, name: &str) -> Result<(), Refusal> {
+    let fold = |name: &String| name.to_uppercase().to_lowercase();
+    match others.keys().find(|other| TELLING.contains(&fold(other).as_str())) {
+        Some(other) => {
+            let quoted = crate::refusal::shown(other.as_bytes());
+            Err(Refusal::image(format!("{name} has the member {quoted} of a document of another kind")))
+        }
+        None => Ok(()),
+    }
 }
 
 /// The only kind of digest that is compared here.

@@ -1,7 +1,9 @@
 //! Which image of an archive is meant, and what it is made of.
 
 use crate::archive::{Store, Stored};
-use crate::documents::{Descriptor, ImageConfig, Index, Layout, Manifest, Platform, Saved, blob, digest, parse};
+use crate::documents::{
+    Descriptor, ImageConfig, Index, Layout, Manifest, Platform, Saved, blob, digest, only_one_kind, parse,
+};
 use crate::refusal::{Refusal, shown};
 use decores_types::Digest;
 
@@ -129,7 +131,9 @@ fn open<'s>(store: &'s Store<'_>, descriptor: &Descriptor) -> Result<Option<Imag
     ) {
         return Err(Refusal::image(format!("{}: it is not an image's manifest", descriptor.digest)));
     }
+    only_one_kind(&manifest.others, &descriptor.digest)?;
     let config: ImageConfig = parse(store, blob(store, &manifest.config)?, &manifest.config.digest)?;
+    only_one_kind(&config.others, &manifest.config.digest)?;
     if config.platform != here() {
         return Ok(None);
     }
@@ -175,6 +179,7 @@ fn of_docker_archive<'s>(store: &'s Store<'_>, manifest: &Stored) -> Result<Imag
     };
     let stored = file(&image.config)?;
     let config: ImageConfig = parse(store, stored, &image.config)?;
+    only_one_kind(&config.others, &image.config)?;
     // Most writers name it by its digest.
     let named = image.config.strip_suffix(".json").and_then(|hex| Digest::parse(&format!("sha256:{hex}")).ok());
     if named.is_some_and(|named| named != stored.digest) {

@@ -115,7 +115,7 @@ impl<'a> Layer<'a> {
     }
 
     /// The folder that an entry stands in; made where it is missing. Links on the way are followed inside the root.
-    fn folder(&mut self, path: &[&[u8]]) -> Result<Folder, Refusal> {
+    pub(crate) fn folder(&mut self, path: &[&[u8]]) -> Result<Folder, Refusal> {
         let whole = path.join(&b'/');
         if let Some((_, folder)) = self.last.take_if(|(known, _)| *known == whole) {
             return Ok(folder);

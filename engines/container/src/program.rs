@@ -28,7 +28,7 @@ pub struct Image {
     pub cmd: Vec<String>,
     /// `NAME=value`.
     pub env: Vec<String>,
-    /// The folder its program starts in, absolute.
+    /// The folder its program starts in: absolute, there, and no link on its way.
     pub cwd: String,
     /// Its program's user.
     pub user: User,

@@ -2,15 +2,16 @@
 
 use crate::archive::{Hashed, Store};
 use crate::image::{ImagePlan, LayerPlan, Packing, find};
-use crate::layer::{Layer, Left, Made};
+use crate::layer::{Layer, Left, Made, parts};
 use crate::program::{self, Image};
 use crate::refusal::{Refusal, doing, doing_io, shown};
 use crate::root::{Folder, Found};
-use crate::tar::Tar;
+use crate::tar::{MAX_PATH, Tar};
 use crate::zstd::Frames;
 use decores_sandbox::container::MOUNT_POINTS;
 use decores_types::Digest;
 use flate2::bufread::MultiGzDecoder;
+use rustix::io::Errno;
 use std::io::{self, BufReader, Cursor, Read};
 use std::path::Path;
 
@@ -78,13 +79,14 @@ fn image(store: &Store<'_>, places: &Places, bounds: &Bounds) -> Result<Image, R
         one_layer(store, layer, places, &mut left, &mut made).map_err(|e| e.within(&name))?;
     }
     mount_points(&places.root)?;
+    let cwd = working_folder(&places.root, &said.cwd)?;
     let user = program::user(&places.root, &said.user)?;
     Ok(Image {
         digest,
         entrypoint: said.entrypoint,
         cmd: said.cmd,
         env: said.env,
-        cwd: said.cwd,
+        cwd,
         user,
         files: made.files,
         bytes: made.bytes,
@@ -147,4 +149,40 @@ fn mount_points(root: &Folder) -> Result<(), Refusal> {
         }
     }
     Ok(())
+}
+
+/// Makes the folder that the program starts in where the image has none, and gives its path without links. Below a
+/// folder that something is mounted at, the program would not find it.
+fn working_folder(root: &Folder, named: &str) -> Result<String, Refusal> {
+    let within = |refusal: Refusal| refusal.within(&format!("the working folder {}", shown(named.as_bytes())));
+    let parts = parts(named.as_bytes()).map_err(within)?;
+    let folder = Layer::new(root).folder(&parts).map_err(within)?;
+    let path = path_of(root, folder).map_err(doing("looking for the working folder"))?;
+    let text = path.iter().map(|part| std::str::from_utf8(part)).collect::<Result<Vec<_>, _>>();
+    let text = text.map_err(|_| within(Refusal::image("its path is no UTF-8")))?;
+    let hidden = path.first().is_some_and(|first| match first.as_slice() {
+        b"in" | b"out" | b"tmp" => path.len() > 1,
+        first => MOUNT_POINTS.iter().any(|name| name.as_bytes() == first),
+    });
+    if hidden {
+        return Err(within(Refusal::image("something else is mounted there")));
+    }
+    let text = format!("/{}", text.join("/"));
+    if text.len() > MAX_PATH {
+        return Err(within(Refusal::image("its path is too long")));
+    }
+    Ok(text)
+}
+
+/// The names that lead from the top to a folder below it.
+fn path_of(top: &Folder, mut folder: Folder) -> Result<Vec<Vec<u8>>, Errno> {
+    let mut path = Vec::new();
+    while folder.inode != top.inode {
+        let above = folder.enter(b"..")?;
+        let is_it = |name: &&Vec<u8>| above.enter(name).is_ok_and(|found| found.inode == folder.inode);
+        path.push(above.names()?.iter().find(is_it).ok_or(Errno::NOENT)?.clone());
+        folder = above;
+    }
+    path.reverse();
+    Ok(path)
 }

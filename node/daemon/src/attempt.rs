@@ -11,6 +11,7 @@ use crate::slots::Slot;
 use decores_audit::event::Event;
 use decores_blobs::BlobWriter;
 use decores_launcher::{EngineDescriptors, Launched, Leftovers};
+use decores_sandbox::container::RunReport;
 use decores_sandbox::plan::{IsolationPlan, plan};
 use decores_sandbox::protocol::{EngineEvent, EngineJob, Exit, Finished, Locked, MAX_EVENT};
 use decores_types::{JobState, Limits, Reason, Scratch, chain};
@@ -146,10 +147,10 @@ async fn attend(
     end(node, plan).await;
     attempted.exit = launched.exit.await.ok();
     attempted.left = launched.left.await.ok();
-    let exit = attempted.exit.as_ref();
-    if let Some(why) = exit.and_then(|exit| exit.no_container.as_deref()) {
-        tracing::warn!(job = %plan.job, "its container could not be run: {}", decores_telemetry::plain(why));
+    if let Some(exit) = &mut attempted.exit {
+        take_report(exit, plan);
     }
+    let exit = attempted.exit.as_ref();
     attempted.finished = attempted
         .finished
         .filter(|finished| is_credible(finished, live, plan, module.as_ref()) && ran_as_planned(finished, exit, plan));
@@ -358,19 +359,23 @@ fn starved(finished: Finished, exit: Option<&Exit>) -> Finished {
     }
 }
 
+/// Drops what the helper says of the container where that is not what was planned: no receipt says it. Tells the
+/// operator why there was no container.
+fn take_report(exit: &mut Exit, plan: &IsolationPlan) {
+    if let Some(why) = &exit.no_container {
+        tracing::warn!(job = %plan.job, "its container could not be run: {}", decores_telemetry::plain(why));
+    }
+    let held = |report: &RunReport| plan.container.as_ref().is_some_and(|container| report.is_of(container));
+    if let Some(report) = exit.container.take_if(|report| !held(report)) {
+        tracing::error!(job = %plan.job, "its container was not held as planned: {report:?}");
+    }
+}
+
 /// Whether a program that ran in a container did so as planned, by what the helper read back before it started.
 fn ran_as_planned(finished: &Finished, exit: Option<&Exit>, plan: &IsolationPlan) -> bool {
-    let Some(container) = &plan.container else { return true };
     let ran = matches!(finished.reason, Reason::Completed | Reason::ExitNonzero | Reason::Trap | Reason::LimitTime);
     let report = exit.and_then(|exit| exit.container.as_ref());
-    // What such a runtime holds its program with cannot be read from this kernel; the receipt then claims nothing of it.
-    let controllers = container.cgroup.as_ref().map_or(&[][..], |cgroup| &cgroup.controllers);
-    !ran || report.is_some_and(|report| {
-        let held = report.seccomp && report.powerless && report.own_ids == container.ids.is_some();
-        report.runtime == container.runtime
-            && (held || container.runtime.own_kernel())
-            && controllers.iter().all(|wanted| report.cgroup.contains(wanted))
-    })
+    !ran || plan.container.as_ref().is_none_or(|container| report.is_some_and(|report| report.is_of(container)))
 }
 
 /// Decides how an attempt ended: a cancellation beats the engine's word, the engine's word beats silence.
@@ -424,8 +429,7 @@ fn commit(blob: BlobWriter, limit: u64) -> Result<(), Failure> {
 mod tests {
     use super::*;
     use decores_sandbox::Runtime;
-    use decores_sandbox::container::RunReport;
-    use decores_sandbox::plan::CgroupPlan;
+    use decores_sandbox::container::NAMESPACES;
     use decores_sandbox::{ContainerPlan, IdRange, ScratchPlan, UserPlan};
     use decores_types::job::EngineKind;
     use decores_types::{Attempt, JobId, Protection, Swap};
@@ -457,23 +461,24 @@ mod tests {
         }
     }
 
-    #[test]
-    fn a_program_is_not_believed_to_have_run_in_a_container_that_was_not_held_as_planned() {
-        let cgroup = CgroupPlan { controllers: vec!["pids".to_owned()], memory_bytes: 1, tasks: 1, io_bytes: 1, cpu_percent: 1 };
+    fn container_plan() -> (IsolationPlan, RunReport) {
         let ids = Some(IdRange { first: 1, count: 1 });
-        let container = ContainerPlan { runtime: Runtime::Runc, ids, cgroup: Some(cgroup) };
+        let container = ContainerPlan { runtime: Runtime::Runc, ids, cgroup: None };
         let report = RunReport {
             runtime: Runtime::Runc,
             version: "1".to_owned(),
-            namespaces: Vec::new(),
+            namespaces: NAMESPACES.to_vec(),
             seccomp: true,
             powerless: true,
             own_ids: true,
-            cgroup: vec!["memory".to_owned(), "pids".to_owned()],
+            cgroup: Vec::new(),
         };
-        let gvisor = ContainerPlan { runtime: Runtime::Runsc, ..container.clone() };
-        let gvisor = IsolationPlan { container: Some(gvisor), ..wasm_plan() };
-        let plan = IsolationPlan { container: Some(container), ..wasm_plan() };
+        (IsolationPlan { container: Some(container), ..wasm_plan() }, report)
+    }
+
+    #[test]
+    fn a_program_is_not_believed_to_have_run_in_a_container_that_was_not_held_as_planned() {
+        let (plan, report) = container_plan();
         let with = |reason, report| {
             let exit = Exit { container: report, ..EXIT };
             ran_as_planned(&finished(reason), Some(&exit), &plan)
@@ -483,18 +488,22 @@ mod tests {
         for reason in [Reason::Completed, Reason::ExitNonzero, Reason::LimitTime] {
             assert!(!with(reason, None));
             assert!(!with(reason, Some(RunReport { seccomp: false, ..report.clone() })));
-            assert!(!with(reason, Some(RunReport { powerless: false, ..report.clone() })));
-            assert!(!with(reason, Some(RunReport { own_ids: false, ..report.clone() })));
-            assert!(!with(reason, Some(RunReport { runtime: Runtime::Kata, ..report.clone() })));
-            assert!(!with(reason, Some(RunReport { cgroup: Vec::new(), ..report.clone() })));
         }
         assert!(!ran_as_planned(&finished(Reason::Completed), None, &plan));
-        let bare = RunReport { runtime: Runtime::Runsc, seccomp: false, own_ids: false, ..report };
-        let exit = |report| Exit { container: Some(report), ..EXIT };
-        assert!(ran_as_planned(&finished(Reason::Completed), Some(&exit(bare.clone())), &gvisor));
-        let unlimited = exit(RunReport { cgroup: Vec::new(), ..bare });
-        assert!(!ran_as_planned(&finished(Reason::Completed), Some(&unlimited), &gvisor));
         assert!(ran_as_planned(&finished(Reason::Completed), None, &wasm_plan()));
+    }
+
+    #[test]
+    fn a_report_that_is_not_the_plans_is_in_no_receipt() {
+        let (plan, report) = container_plan();
+        let taken = |plan: &IsolationPlan, report: &RunReport| {
+            let mut exit = Exit { container: Some(report.clone()), ..EXIT };
+            take_report(&mut exit, plan);
+            exit.container
+        };
+        assert_eq!(taken(&plan, &report), Some(report.clone()));
+        assert_eq!(taken(&plan, &RunReport { cgroup: vec!["X Y".to_owned()], ..report.clone() }), None);
+        assert_eq!(taken(&wasm_plan(), &report), None, "there was to be none");
     }
 
     fn wasm_plan() -> IsolationPlan {

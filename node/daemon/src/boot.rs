@@ -153,7 +153,7 @@ pub(crate) async fn boot(config: Config, home: &Home, root: Root, world: World) 
     let statement = statement(&config, &*keystore, &identity, &ledger.key, authority.certificate(), now)?;
     let (epochs, change, created) = Epochs::start(&records, &*keystore, identity.id, now, &*random).await?;
     events.push(created);
-    let host = probe(launcher.clone()).await?;
+    let host = config.agree(probe(launcher.clone()).await?)?;
     let health = Health::new(home.path(), config.reserve, Arc::clone(&clock), Arc::clone(&ledger.faultiness));
     let node = Arc::new(Node {
         modules: Modules::new(config.modules),

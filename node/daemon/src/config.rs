@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result, bail};
 use decores_detection::Reserve;
 use decores_http::HttpLimits;
 use decores_sandbox::container::RANGE;
-use decores_sandbox::{Runtime, SandboxConfig, ShareLimits, Turns};
+use decores_sandbox::{HostCapabilities, Runtime, SandboxConfig, ShareLimits, Turns};
 use decores_types::Limits;
 use serde::Deserialize;
 use std::net::SocketAddr;
@@ -402,6 +402,33 @@ fn cpu_percent(asked: u32, slots: usize) -> Result<u32> {
     Ok(u32::try_from(100 * (processors / slots.max(1)).max(1)).unwrap_or(u32::MAX))
 }
 
+impl Config {
+    /// What a helper of root's offers, as far as this configuration wants it.
+    ///
+    /// # Errors
+    /// If the helper would refuse or run otherwise what the node takes on.
+    pub(crate) fn agree(&self, mut host: HostCapabilities) -> Result<HostCapabilities> {
+        if self.helper.is_none() {
+            return Ok(host);
+        }
+        if (host.slots as usize) < self.sandbox.slots {
+            let (own, theirs) = (self.sandbox.slots, host.slots);
+            bail!("`jobs.slots` is {own}, but the helper's configuration has {theirs}: it would refuse what is beyond");
+        }
+        match (self.runtime, &host.container) {
+            (None, _) => {
+                let why = "the node's `container.runtime` is \"none\"".to_owned();
+                (host.container, host.no_container) = (None, Some(why));
+            }
+            (Some(own), Some(theirs)) if own != theirs.runtime => {
+                bail!("`container.runtime` is \"{own}\", but the helper's configuration has \"{}\"", theirs.runtime);
+            }
+            _ => {}
+        }
+        Ok(host)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, reason = "tests")]
@@ -436,6 +463,29 @@ mod tests {
         assert!(error(text).contains("jobs.max.payload_bytes"));
         let config = resolve(parse(Some(&format!("{text}[jobs.max]\npayload_bytes = 8192\n"))).unwrap()).unwrap();
         assert_eq!((config.shares.payload_bytes, config.shares.jobs), (8192, 258));
+    }
+
+    #[test]
+    fn a_helper_that_runs_less_or_otherwise_than_the_node_takes_on_is_refused() {
+        let host = |slots, runtime| -> HostCapabilities {
+            serde_json::from_value(serde_json::json!({
+                "ownUsers": true, "namespaces": [], "cgroup": [], "landlockAbi": 1, "seccomp": true, "tmpfsNoswap": true,
+                "encryptedScratch": false, "swap": "none", "slots": slots,
+                "container": {"runtime": runtime, "version": "1"},
+            }))
+            .unwrap()
+        };
+        let with = |runtime: &str| {
+            let text = format!("version = 1\n[helper]\nsocket = \"/x\"\n[container]\nruntime = \"{runtime}\"\n");
+            resolve(parse(Some(&text)).unwrap()).unwrap()
+        };
+        let config = with("libcontainer");
+        assert!(config.agree(host(2, "libcontainer")).unwrap().container.is_some());
+        assert!(config.agree(host(1, "libcontainer")).unwrap_err().to_string().contains("jobs.slots"));
+        assert!(config.agree(host(2, "runc")).unwrap_err().to_string().contains("runc"));
+        assert_eq!(with("none").agree(host(2, "runc")).unwrap().container, None);
+        let own = resolve(parse(None).unwrap()).unwrap();
+        assert!(own.agree(host(0, "runc")).is_ok(), "its own launcher has its own configuration");
     }
 
     #[test]

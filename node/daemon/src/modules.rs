@@ -22,6 +22,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// Most programs that are kept, all in all; each has a place in locked memory.
 const MOST: usize = 1024;
+/// Of these, most of one consumer.
+const MOST_PER_CONSUMER: usize = MOST / 8;
 /// Bytes of a key.
 const KEY: usize = 32;
 
@@ -142,22 +144,25 @@ impl Modules {
     /// one consumer has. `Err` gives it back itself where there is no room at all: nobody else's goes for it.
     fn add(&self, name: Name, module: Module) -> Result<Vec<(Name, Module)>, Module> {
         let mut table = self.table();
-        let others: u64 = table.iter().filter(|(n, _)| n.0 != name.0).map(|(_, m)| m.bytes).sum();
-        let full = table.len() >= MOST && !table.contains_key(&name);
-        if full || others.saturating_add(module.bytes) > self.limits.bytes {
+        let others = || table.iter().filter(|(n, _)| n.0 != name.0).map(|(_, m)| m.bytes);
+        let (count, bytes) = (others().count(), others().sum::<u64>());
+        if count >= MOST || bytes.saturating_add(module.bytes) > self.limits.bytes {
             return Err(module);
         }
-        let room = self.limits.bytes_per_consumer.min(self.limits.bytes - others);
+        let places = MOST_PER_CONSUMER.min(MOST - count);
+        let room = self.limits.bytes_per_consumer.min(self.limits.bytes - bytes);
         let mut gone: Vec<(Name, Module)> = table.remove(&name).map(|old| (name, old)).into_iter().collect();
         let mut own: Vec<(Name, u64, Timestamp)> =
             table.iter().filter(|(n, _)| n.0 == name.0).map(|(n, m)| (*n, m.bytes, m.until)).collect();
         own.sort_by_key(|(_, _, until)| *until);
         let mut taken = own.iter().fold(module.bytes, |sum, (_, bytes, _)| sum.saturating_add(*bytes));
+        let mut left = own.len();
         for (oldest, bytes, _) in own {
-            if taken <= room {
+            if taken <= room && left < places {
                 break;
             }
             taken -= bytes;
+            left -= 1;
             gone.extend(table.remove(&oldest).map(|old| (oldest, old)));
         }
         table.insert(name, module);
@@ -296,8 +301,8 @@ mod tests {
 
     const LIMITS: ModuleLimits = ModuleLimits { bytes: 100, bytes_per_consumer: 60 };
 
-    fn name(consumer: u8, id: u8) -> Name {
-        (ConsumerId::from_bytes([consumer; 16]), Commitment::parse(&format!("{id:02x}").repeat(32)).unwrap())
+    fn name(consumer: u8, id: usize) -> Name {
+        (ConsumerId::from_bytes([consumer; 16]), Commitment::parse(&format!("{id:064x}")).unwrap())
     }
 
     fn module(bytes: u64, until: i64) -> Module {
@@ -318,6 +323,31 @@ mod tests {
         assert_eq!(ids(&modules.add(name(1, 3), module(30, 30)).unwrap()), [name(1, 1)]);
         assert!(modules.add(name(3, 1), module(1, 5)).is_err(), "another consumer's is not taken for it");
         assert_eq!(ids(&modules.add(name(1, 3), module(20, 40)).unwrap()), [name(1, 3)], "its own name's goes");
+    }
+
+    #[test]
+    fn a_consumer_who_keeps_many_small_ones_leaves_the_others_places() {
+        let modules = Modules::new(LIMITS);
+        for id in 0..MOST {
+            let gone = modules.add(name(1, id), module(0, id.try_into().unwrap())).unwrap();
+            let oldest = id.checked_sub(MOST_PER_CONSUMER).map(|oldest| name(1, oldest));
+            assert_eq!(ids(&gone), oldest.into_iter().collect::<Vec<_>>());
+        }
+        assert!(modules.add(name(2, 1), module(1, 5)).unwrap().is_empty());
+        assert_eq!(modules.table().len(), MOST_PER_CONSUMER + 1);
+    }
+
+    #[test]
+    fn where_every_place_is_anothers_one_more_is_not_kept() {
+        let modules = Modules::new(LIMITS);
+        for consumer in 0..8 {
+            for id in 0..MOST_PER_CONSUMER {
+                modules.add(name(consumer, id), module(0, 10)).unwrap();
+            }
+        }
+        assert!(modules.add(name(9, 0), module(0, 10)).is_err());
+        assert_eq!(modules.add(name(1, MOST), module(0, 20)).unwrap().len(), 1, "its own oldest goes");
+        assert_eq!(modules.table().len(), MOST);
     }
 
     #[test]

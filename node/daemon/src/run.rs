@@ -45,7 +45,7 @@ const STOP_PATIENCE: Duration = Duration::from_secs(20);
 /// have started a thread before.
 pub(crate) fn start_launcher(config: &Config, home: &Home, owner: bool) -> Result<Launcher> {
     if let Some(socket) = &config.helper {
-        return decores_helper_link::connect(socket).context("failed to connect to the helper");
+        return decores_helper_link::connect(socket, owner).context("failed to connect to the helper");
     }
     let own = std::env::current_exe().context("failed to find this program's own file")?;
     let programs = own.parent().context("this program lies in no folder")?;

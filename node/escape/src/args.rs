@@ -11,7 +11,7 @@ pub(crate) struct Arguments {
     /// Print JSON: one array of rows.
     #[arg(long)]
     pub(crate) json: bool,
-    /// One engine only; both where none is named.
+    /// One engine only, or another program beside ours; both engines where none is named.
     #[arg(long, value_enum)]
     pub(crate) engine: Option<Engine>,
     /// Leave a mechanism out, to see that the table notices; may be given more than once.

@@ -6,12 +6,13 @@ use crate::image::image;
 use crate::probe::{End, Mission, Probe, Told, World};
 use crate::prober::mission_bytes;
 use crate::probes;
-use crate::stage::Stage;
-use crate::table::{Engine, Finding, Outcome, Row, engine_name, judge, text};
+use crate::rivals;
+use crate::stage::{Stage, folder};
+use crate::table::{Engine, Finding, Outcome, Row, judge, text};
 use crate::wasm::Jails;
 use anyhow::{Context as _, Result, bail};
 use decores_launcher::{Containers, Launcher, LauncherConfig};
-use decores_sandbox::{Hole, Runtime, SandboxConfig};
+use decores_sandbox::{Hole, HostCapabilities, Namespace, Runtime, SandboxConfig};
 use decores_types::job::EngineKind;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
@@ -48,16 +49,16 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
     } else {
         out.write_all(text(&rows).as_bytes())?;
     }
-    let escaped = rows.iter().any(|row| row.result == Outcome::Escaped);
+    let escaped = rows.iter().any(|row| row.result == Outcome::Escaped && Engine::OURS.contains(&row.engine));
     Ok(if escaped { ExitCode::from(ESCAPED) } else { ExitCode::SUCCESS })
 }
 
 fn listed() -> String {
     let mut text = String::new();
-    for engine in [Engine::Wasm, Engine::Container] {
+    for engine in Engine::OURS {
         for probe in of(engine, &[]) {
             let stops = engine.stops(probe).iter().map(|hole| hole.as_str()).collect::<Vec<_>>().join(" ");
-            text += &format!("{:<10} {:<24} {stops}\n", engine_name(engine), probe.name);
+            text += &format!("{:<10} {:<24} {stops}\n", engine.as_str(), probe.name);
         }
     }
     text
@@ -65,21 +66,24 @@ fn listed() -> String {
 
 /// The probes of an engine, or those of them that are asked for.
 fn of<'a>(engine: Engine, asked: &'a [&'static str]) -> impl Iterator<Item = &'static Probe> + 'a {
-    let wanted = move |probe: &&Probe| !engine.stops(probe).is_empty();
+    let wanted = move |probe: &&Probe| engine.runs(probe);
     probes::all().filter(wanted).filter(move |probe| asked.is_empty() || asked.contains(&probe.name))
 }
 
 fn rows(arguments: &Arguments) -> Result<Vec<Row>> {
-    let engines: Vec<Engine> = arguments.engine.map_or_else(|| vec![Engine::Wasm, Engine::Container], |one| vec![one]);
-    let home = tempfile::Builder::new().prefix("decores-escape-home-").tempdir().context("failed to make a folder")?;
+    let engines: Vec<Engine> = arguments.engine.map_or_else(|| Engine::OURS.to_vec(), |one| vec![one]);
+    let home = folder("decores-escape-home-").context("failed to make a folder")?;
     let config = sandbox();
     // Before any thread: first the one whose jails have holes, if any have, then the one that another job has.
     let holed = Launcher::fork(launcher(&home.path().join("probed"), &config, &arguments.holes)?)?;
     let whole = Launcher::fork(launcher(&home.path().join("other"), &config, &[])?)?;
     let mut stage = Stage::set(home.path())?;
-    stage.world.launcher = holed.pid();
+    (stage.world.launcher, stage.world.root) = (holed.pid(), is_root());
     let (holed, whole) = (holed.connect()?, whole.connect()?);
     let (host, other_host) = (holed.probe()?, whole.probe()?);
+    if let Some(lacks) = lacks(&other_host, is_root()) {
+        decores_telemetry::warn(&lacks);
+    }
     let others = Jails { launcher: &whole, host: &other_host, config: &config, holes: &[] };
     let jails = Jails { launcher: &holed, host: &host, config: &config, holes: &arguments.holes };
     let neighbour = others.neighbour(&mut stage)?;
@@ -91,11 +95,28 @@ fn rows(arguments: &Arguments) -> Result<Vec<Row>> {
         let inside = match engine {
             Engine::Wasm => jails.run(&stage.world, &names).context("failed to run the probes as wasm jobs")?,
             Engine::Container => contained(&jails, &stage.world, &names)?,
+            Engine::Bwrap | Engine::Runc | Engine::Crun => rivals::run(engine, &stage, &names)?,
         };
         rows.extend(judged(engine, &probes, &inside, &outside)?);
     }
     drop(neighbour);
     Ok(rows)
+}
+
+/// What jails of this machine lack, for people; nothing where they have all.
+fn lacks(host: &HostCapabilities, root: bool) -> Option<String> {
+    let groups = ["memory", "pids"].into_iter().filter(|name| !host.cgroup.iter().any(|found| found == name));
+    let groups: Vec<&str> = groups.collect();
+    let lacks = [
+        (!root).then(|| "not started by root: what root may do outside is not shown".to_owned()),
+        (!host.own_users).then(|| "jobs have no users of their own".to_owned()),
+        (!groups.is_empty()).then(|| format!("control groups hold no {}", groups.join(" and no "))),
+        (!host.namespaces.contains(&Namespace::Mount)).then(|| "jobs see the machine's file tree".to_owned()),
+        (host.landlock_abi == 0).then(|| "the kernel has no Landlock".to_owned()),
+        (!host.seccomp).then(|| "the kernel takes no filter".to_owned()),
+    ];
+    let lacks: Vec<String> = lacks.into_iter().flatten().collect();
+    (!lacks.is_empty()).then(|| lacks.join("; "))
 }
 
 /// An engine that cannot run here has no row, and that is a failure.
@@ -124,7 +145,7 @@ fn judged(engine: Engine, probes: &[&Probe], inside: &[Finding], outside: &[Told
         }
     }
     if !unclear.is_empty() {
-        bail!("probes of {} that cannot tell: {}", engine_name(engine), unclear.join("; "));
+        bail!("probes of {} that cannot tell: {}", engine.as_str(), unclear.join("; "));
     }
     Ok(rows)
 }
@@ -169,11 +190,14 @@ fn sandbox() -> SandboxConfig {
 
 fn launcher(home: &Path, config: &SandboxConfig, holes: &[Hole]) -> Result<LauncherConfig> {
     let own: PathBuf = std::env::current_exe().context("failed to find this program's own file")?;
+    // The engine's own care can only be left out with the engine.
+    let careless = holes.contains(&Hole::OutputChecks);
+    let container_engine = if careless { own.clone() } else { own.with_file_name(CONTAINER_ENGINE) };
     Ok(LauncherConfig {
         // A node's launcher has no holes; one that has some is no node's.
         owner: holes.is_empty(),
         holes: holes.to_vec(),
-        engines: vec![(EngineKind::Wasm, own.clone()), (EngineKind::Container, own.with_file_name(CONTAINER_ENGINE))],
+        engines: vec![(EngineKind::Wasm, own.clone()), (EngineKind::Container, container_engine)],
         containers: Ok(Containers {
             runtime: Runtime::Libcontainer,
             helper: own.with_file_name(HELPER),

@@ -60,7 +60,7 @@ pub(crate) fn copy_to(root: &Path) -> Result<()> {
 }
 
 /// Paths in the image, and the files of this machine that go there.
-fn files() -> Result<Vec<(String, PathBuf)>> {
+pub(crate) fn files() -> Result<Vec<(String, PathBuf)>> {
     let own = std::env::current_exe().context("failed to find this program's own file")?;
     let maps = fs::read_to_string("/proc/self/maps").context("failed to find this program's libraries")?;
     let paths = maps.lines().filter_map(|line| line.find('/').and_then(|at| line.get(at..)));

@@ -6,13 +6,16 @@
 //! for what is beside a job: a node, another job.
 
 mod args;
+mod careless;
 mod container;
 mod harness;
 mod image;
 mod probe;
 mod prober;
 mod probes;
+mod rivals;
 mod roles;
+mod sealed;
 mod stage;
 mod syscall;
 mod table;

@@ -42,6 +42,8 @@ pub(crate) enum Kind {
     Dumped,
     /// It is locked as the compile process is.
     Compile,
+    /// It only plants: what its engine makes of that tells. It has a jail for itself.
+    Left,
 }
 
 impl Probe {
@@ -137,6 +139,8 @@ pub(crate) struct World {
     /// Membership file of the group that jobs' groups lie in.
     pub(crate) group_members: PathBuf,
     pub(crate) release_agent: PathBuf,
+    /// Whether the table is root's: root of a namespace is another user otherwise.
+    pub(crate) root: bool,
     /// What is promised.
     pub(crate) tasks: u32,
     pub(crate) memory_bytes: u64,
@@ -175,8 +179,15 @@ pub(crate) enum Place {
     Wasm,
     /// In a container.
     Container,
-    /// In another program's jail, which is only looked at.
+    /// In a container of another program's, which is only looked at.
     Other,
+}
+
+impl Place {
+    /// Whether it sees the files of a container.
+    pub(crate) const fn is_container(self) -> bool {
+        matches!(self, Self::Container | Self::Other)
+    }
 }
 
 /// What a prober is told.
@@ -246,6 +257,7 @@ pub(crate) const NAME: Stops =
 pub(crate) const WRITABLE: Stops = Stops { wasm: &[Landlock, ReadOnly, User], container: &[ReadOnly] };
 pub(crate) const TASKS: Stops = Stops { wasm: &[Seccomp, TaskLimit], container: &[TaskLimit] };
 pub(crate) const MEMORY: Stops = Stops { wasm: &[MemoryLimit], container: &[MemoryLimit] };
-pub(crate) const SCRATCH: Stops = Stops { wasm: &[ScratchLimit], container: &[ScratchLimit] };
+/// A container's files are part of its memory.
+pub(crate) const SCRATCH: Stops = Stops { wasm: &[ScratchLimit], container: &[ScratchLimit, MemoryLimit] };
 pub(crate) const LIMITS: Stops = Stops { wasm: &[ResourceLimits], container: &[ResourceLimits] };
 pub(crate) const LEFT_OPEN: Stops = Stops { wasm: &[Descriptors], container: &[Descriptors] };

@@ -1,10 +1,12 @@
 //! The other parts that this program plays.
 
+use crate::careless;
 use crate::probe::{End, Place};
 use crate::prober::{self, mission};
 use crate::stage::{NEIGHBOUR_MEMORY, log_in};
 use crate::syscall;
 use anyhow::{Context as _, Result};
+use decores_sandbox::container::FD_RUNNER;
 use decores_sandbox::protocol::{FD_EVENTS, FD_JOB};
 use std::fs::{self, File};
 use std::io::{self, Read as _, Write as _};
@@ -12,12 +14,16 @@ use std::os::fd::{AsFd as _, AsRawFd as _};
 use std::path::Path;
 use std::process::ExitCode;
 
-/// In the wasm engine's place: runs the probes of the mission, or with none is another job.
+/// In the wasm engine's place: runs the probes of the mission, or with none is another job. In the container engine's,
+/// which alone has a helper, is one without care.
 ///
 /// # Errors
 /// If the mission cannot be read, or nobody hears what came of it.
 pub(crate) fn jailed(scratch: &str) -> Result<ExitCode> {
     let scratch = (!scratch.is_empty()).then_some(Path::new(scratch));
+    if let Some(scratch) = scratch.filter(|_| syscall::is_open(FD_RUNNER)) {
+        return careless::run(scratch);
+    }
     let mut job = File::from(syscall::adopt(FD_JOB));
     let mut events = File::from(syscall::adopt(FD_EVENTS));
     let mission = mission(&mut job).context("failed to read the mission")?;

@@ -51,7 +51,7 @@ impl Stage {
     /// If one of them cannot be planted: its probes could not tell.
     pub(crate) fn set(home: &Path) -> Result<Self> {
         let secret = hex::encode(random_bytes::<16>(&SystemRandom));
-        let folder = tempfile::Builder::new().prefix("decores-escape-").tempdir().context("failed to make a folder")?;
+        let folder = folder("decores-escape-").context("failed to make a folder")?;
         allow(folder.path(), 0o711)?;
         let bystander = bystander(&secret)?;
         let mut stage = Self { world: World::default(), folder, bystander, planted: Vec::new() };
@@ -76,7 +76,7 @@ impl Stage {
         let world = &mut self.world;
         world.root_file = plant(folder.join("root-file"), 0o600)?;
         world.public_file = plant(folder.join("public-file"), 0o666)?;
-        world.home_file = plant(home.join("file"), 0o644)?;
+        world.home_file = plant(home.join("file"), 0o600)?;
         world.shared_file = plant(PathBuf::from("/dev/shm").join(format!("decores-escape-{secret}")), 0o666)?;
         self.planted.push(Planted::File(world.shared_file.clone()));
         world.open_folder = folder.join("open");
@@ -162,6 +162,11 @@ impl Stage {
         world.handle = handle();
     }
 
+    /// Where its files are.
+    pub(crate) fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
     /// Reads another process's memory, as only root may.
     pub(crate) fn neighbour_holds_secret(&self, pid: i32) -> bool {
         let mut found = vec![0_u8; self.world.secret.len()];
@@ -187,6 +192,16 @@ impl Drop for Stage {
             };
         }
     }
+}
+
+/// A folder where nodes and their neighbours could have theirs: `/tmp` is what sandboxes cover first of all.
+///
+/// # Errors
+/// If it cannot be made.
+pub(crate) fn folder(prefix: &str) -> io::Result<TempDir> {
+    let usual = Path::new("/var/tmp");
+    let above = if usual.is_dir() { usual.to_owned() } else { std::env::temp_dir() };
+    tempfile::Builder::new().prefix(prefix).tempdir_in(above)
 }
 
 fn allow(path: &Path, mode: u32) -> Result<()> {

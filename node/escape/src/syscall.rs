@@ -98,6 +98,11 @@ pub(crate) fn adopt(fd: RawFd) -> OwnedFd {
     unsafe { OwnedFd::from_raw_fd(fd) }
 }
 
+/// Whether there is such a descriptor.
+pub(crate) fn is_open(fd: RawFd) -> bool {
+    call(libc::SYS_fcntl, [signed(fd), libc::F_GETFD as usize, 0]).is_ok()
+}
+
 /// Raises a soft limit as far as it goes.
 pub(crate) fn raise(resource: libc::__rlimit_resource_t) -> io::Result<()> {
     let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };

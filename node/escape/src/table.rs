@@ -1,6 +1,8 @@
 //! From what was found to a row of the table, and the table itself.
 
 use crate::probe::{End, Kind, Probe};
+use crate::rivals::is_meant;
+use clap::ValueEnum as _;
 use decores_sandbox::Hole;
 use serde::Serialize;
 use std::fmt::Write as _;
@@ -20,6 +22,12 @@ pub(crate) struct Finding {
 pub(crate) enum Engine {
     Wasm,
     Container,
+    /// bubblewrap, beside ours.
+    Bwrap,
+    /// runc, beside ours.
+    Runc,
+    /// crun, beside ours.
+    Crun,
 }
 
 /// What a row says.
@@ -46,14 +54,39 @@ pub(crate) struct Row {
     pub(crate) result: Outcome,
     /// What the kernel answered.
     pub(crate) detail: String,
+    /// Of what is absent: the error that root was given.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) errno: Option<String>,
 }
 
 impl Engine {
-    /// The mechanisms that stop a probe in this engine.
+    /// Those of this house.
+    pub(crate) const OURS: [Self; 2] = [Self::Wasm, Self::Container];
+
+    pub(crate) const fn as_str(self) -> &'static str {
+        match self {
+            Self::Wasm => "wasm",
+            Self::Container => "container",
+            Self::Bwrap => "bwrap",
+            Self::Runc => "runc",
+            Self::Crun => "crun",
+        }
+    }
+
+    /// Whether a probe is run in it.
+    pub(crate) fn runs(self, probe: &Probe) -> bool {
+        match self {
+            Self::Wasm | Self::Container => !self.stops(probe).is_empty(),
+            Self::Bwrap | Self::Runc | Self::Crun => is_meant(probe),
+        }
+    }
+
+    /// The mechanisms that stop a probe in this engine; of others' nothing is said.
     pub(crate) const fn stops(self, probe: &Probe) -> &'static [Hole] {
         match self {
             Self::Wasm => probe.stops.wasm,
             Self::Container => probe.stops.container,
+            Self::Bwrap | Self::Runc | Self::Crun => &[],
         }
     }
 }
@@ -75,21 +108,25 @@ impl Outcome {
 pub(crate) fn judge(engine: Engine, probe: &Probe, inside: &Finding, outside: &End, root: bool) -> Result<Row, String> {
     let stops = engine.stops(probe);
     let mechanism = stops.iter().map(|hole| hole.as_str()).collect::<Vec<_>>().join(", ");
-    let row = |result, detail| Row { engine, probe: probe.name, tries: probe.tries, mechanism, result, detail };
+    let row =
+        |result, detail| Row { engine, probe: probe.name, tries: probe.tries, mechanism, result, detail, errno: None };
     let contained = match &inside.end {
         End::Through { what } => return Ok(row(Outcome::Escaped, what.clone())),
         End::Unclear { why } => return Err(why.clone()),
+        End::Killed { signal, .. } if !Engine::OURS.contains(&engine) => format!("ended by signal {signal}"),
+        End::Refused { step, errno } if !Engine::OURS.contains(&engine) => format!("{} at {step}", errno_name(*errno)),
         End::Killed { signal, dumped } => killed(probe, stops, *signal, *dumped, inside.out_of_memory)?,
         End::Refused { step, errno } => refused(stops, step, *errno)?,
     };
     match outside {
         End::Through { .. } => Ok(row(Outcome::Contained, contained)),
-        // Where nobody may, nothing is shown by that; what was seen inside still holds.
-        End::Refused { errno: libc::EPERM | libc::EACCES, .. } if !root => {
+        // Whether root may cannot be told here; what was seen inside still holds.
+        End::Refused { .. } if !root => {
             Ok(row(Outcome::Contained, format!("{contained}; outside refused as well, without root")))
         }
         End::Refused { step, errno } => {
-            Ok(row(Outcome::Absent, format!("as root outside: {} at {step}", errno_name(*errno))))
+            let detail = format!("as root outside: {} at {step}", errno_name(*errno));
+            Ok(Row { errno: Some(errno_name(*errno)), ..row(Outcome::Absent, detail) })
         }
         End::Killed { dumped: false, .. } if probe.kind == Kind::Dumped => {
             Ok(row(Outcome::Absent, "as root outside: no dump either".to_owned()))
@@ -158,16 +195,16 @@ pub(crate) fn errno_name(errno: i32) -> String {
 pub(crate) fn text(rows: &[Row]) -> String {
     let mut text = String::new();
     for row in rows {
-        let engine = engine_name(row.engine);
+        let engine = row.engine.as_str();
         let (probe, result) = (row.probe, row.result.as_str());
         _ = writeln!(text, "{engine:<10} {probe:<24} {result:<10} {:<48} {}", row.mechanism, row.detail);
     }
-    for engine in [Engine::Wasm, Engine::Container] {
-        let rows: Vec<_> = rows.iter().filter(|row| row.engine == engine).collect();
+    for engine in Engine::value_variants() {
+        let rows: Vec<_> = rows.iter().filter(|row| row.engine == *engine).collect();
         let count = |result| rows.iter().filter(|row| row.result == result).count();
         if !rows.is_empty() {
             let (contained, escaped) = (count(Outcome::Contained), count(Outcome::Escaped));
-            let (name, absent) = (engine_name(engine), count(Outcome::Absent));
+            let (name, absent) = (engine.as_str(), count(Outcome::Absent));
             _ = writeln!(
                 text,
                 "\n{name}: {} probes: {contained} contained, {escaped} escaped, {absent} absent",
@@ -176,11 +213,4 @@ pub(crate) fn text(rows: &[Row]) -> String {
         }
     }
     text
-}
-
-pub(crate) const fn engine_name(engine: Engine) -> &'static str {
-    match engine {
-        Engine::Wasm => "wasm",
-        Engine::Container => "container",
-    }
 }

@@ -163,7 +163,8 @@ pub(crate) struct Neighbour {
 
 /// First all that can share a jail, then the others one by one.
 pub(crate) fn in_turns<'a>(names: &[&'a str]) -> Vec<Vec<&'a str>> {
-    let is_alone = |name: &&str| probes::named(name).is_some_and(|probe| probe.kind == Kind::Alone);
+    let is_alone =
+        |name: &&str| probes::named(name).is_some_and(|probe| matches!(probe.kind, Kind::Alone | Kind::Left));
     let (alone, together): (Vec<&str>, Vec<&str>) = names.iter().partition(|name| is_alone(name));
     let turns = std::iter::once(together).chain(alone.into_iter().map(|name| vec![name]));
     turns.filter(|names| !names.is_empty()).collect()

@@ -22,12 +22,12 @@ pub enum LinkError {
     Refused(PathBuf, #[source] LaunchError),
 }
 
-/// Begins the conversation. To be called where [`Launcher::fork`] would be.
+/// Begins the conversation. To be called where [`Launcher::fork`] would be. `patient` waits for a helper that is busy.
 ///
 /// # Errors
 /// If nobody listens there who is root, or the helper refuses: it serves one node at a time.
-pub fn connect(socket: &Path) -> Result<Launcher, LinkError> {
-    Launcher::connect_to(socket).map_err(|error| match &error {
+pub fn connect(socket: &Path, patient: bool) -> Result<Launcher, LinkError> {
+    Launcher::connect_to(socket, patient).map_err(|error| match &error {
         LaunchError::Socket(e) if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused) => {
             LinkError::Absent(socket.to_owned())
         }
@@ -43,7 +43,7 @@ mod tests {
 
     #[test]
     fn a_socket_that_nobody_listens_at_is_told_with_what_starts_one() {
-        let error = connect(Path::new("/nonexistent/helper.sock")).unwrap_err();
+        let error = connect(Path::new("/nonexistent/helper.sock"), true).unwrap_err();
         assert!(matches!(error, LinkError::Absent(_)));
         assert!(error.to_string().contains("decores-helper serve --socket /nonexistent/helper.sock"));
     }

@@ -113,10 +113,11 @@ pub(crate) fn run(asked: &Asked) -> Result<()> {
     }
     let file = asked.config.as_deref().map_or_else(|| Ok(File::default()), read)?;
     let own = std::env::current_exe().context("failed to find this program's own file")?;
-    let config = resolve(file, &own, asked.user)?;
-    let programs = config.engines.iter().map(|(_, path)| path);
-    for program in programs.chain(config.containers.as_ref().ok().map(|containers| &containers.helper)) {
-        only_root_writes(program)?;
+    let mut config = resolve(file, &own, asked.user)?;
+    let programs = config.engines.iter_mut().map(|(_, path)| path);
+    for program in programs.chain(config.containers.as_mut().ok().map(|containers| &mut containers.helper)) {
+        // What was looked at is what is started, wherever a link leads later.
+        *program = only_root_writes(program)?;
     }
     for folder in [&config.jails, &config.scratch].into_iter().chain(&asked.socket.parent().map(Path::to_owned)) {
         // Whoever may connect must get to the socket; what lies below the others only its owner enters.
@@ -137,8 +138,8 @@ fn read(path: &Path) -> Result<File> {
     toml::from_str(&text).with_context(|| format!("failed to read `{}`", path.display()))
 }
 
-/// Refuses what another than root could change, or swap for something else.
-fn only_root_writes(path: &Path) -> Result<()> {
+/// Refuses what another than root could change, or swap for something else; gives its path without links.
+fn only_root_writes(path: &Path) -> Result<PathBuf> {
     let real = path.canonicalize().with_context(|| format!("failed to look at `{}`", path.display()))?;
     for part in real.ancestors() {
         let meta = fs::metadata(part)?;
@@ -153,7 +154,7 @@ fn only_root_writes(path: &Path) -> Result<()> {
             );
         }
     }
-    Ok(())
+    Ok(real)
 }
 
 fn resolve(file: File, own: &Path, user: u32) -> Result<LauncherConfig> {

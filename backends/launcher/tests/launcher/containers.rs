@@ -33,7 +33,12 @@ pub(crate) fn trial() {
 fn plan(world: &World, slot: u32) -> IsolationPlan {
     let plan = world.plan(slot);
     let first = containers().first_range + slot * RANGE;
-    let cgroup = plan.cgroup.as_ref().map(|cgroup| CgroupPlan { memory_bytes: 96 << 20, tasks: 20, cpu_percent: 100, ..cgroup.clone() });
+    let cgroup = plan.cgroup.as_ref().map(|cgroup| CgroupPlan {
+        memory_bytes: 96 << 20,
+        tasks: 20,
+        cpu_percent: 100,
+        ..cgroup.clone()
+    });
     IsolationPlan {
         engine: EngineKind::Container,
         protection: Protection::Container,

@@ -15,7 +15,7 @@
 use decores_launcher::{EngineDescriptors, LaunchError, Launched, Launcher, LauncherConfig, LauncherHandle, Leftovers};
 use decores_sandbox::protocol::Exit;
 use decores_sandbox::{
-    HostCapabilities, IsolationPlan, Namespace, SandboxConfig, ScratchPlan, UserPlan, plan::CgroupPlan,
+    Hole, HostCapabilities, IsolationPlan, Namespace, SandboxConfig, ScratchPlan, UserPlan, plan::CgroupPlan,
 };
 use decores_types::job::EngineKind;
 use decores_types::{Attempt, JobId, Limits, Protection};
@@ -45,6 +45,7 @@ fn main() {
         ["guest", role, user, socket, folder] => {
             return service::guest(role, user.parse().unwrap(), Path::new(socket), Path::new(folder));
         }
+        ["holes", folder] => return holes(Path::new(folder)),
         ["doomed", folder] => return doomed(Path::new(folder)),
         ["unstartable", folder] => return unstartable(Path::new(folder)),
         ["squat", process] => return leftovers::squat(process),
@@ -86,6 +87,7 @@ fn main() {
         ("a service of root's serves one node, of one user, as its configuration says", service::conversations),
         ("memory exhaustion ends engines first", leftovers::memory_exhaustion),
         ("only what has ended is removed", leftovers::remove_live),
+        ("a node's launcher leaves no mechanism out", no_holes),
         ("a launcher that dies takes its engines along, and its successor cleans up", launcher_killed),
     ];
     for (name, case) in cases {
@@ -392,6 +394,24 @@ fn doomed(folder: &Path) {
     let (launched, _events) = world.start_job(&plan, "hang").unwrap();
     println!("{} {}", launched.pid, plan.job);
     let _ = launched.exit.blocking_recv();
+}
+
+fn no_holes(world: &World) {
+    let folder = world.config.jails.parent().unwrap().join("holes");
+    run_again(&["holes", folder.to_str().unwrap()]);
+}
+
+/// Launchers of a node that are to leave something out: they serve nothing, and make nothing.
+fn holes(folder: &Path) {
+    let config = config_in(folder, &std::env::current_exe().unwrap());
+    let fork = |hole: &Hole| Launcher::fork(LauncherConfig { holes: vec![*hole], ..config.clone() }).unwrap();
+    // All of them before the first is talked to, which takes a thread.
+    let launchers: Vec<Launcher> = Hole::ALL.iter().map(fork).collect();
+    for (launcher, hole) in launchers.into_iter().zip(Hole::ALL) {
+        let Err(error) = launcher.connect().unwrap().probe() else { panic!("a node left out {}", hole.as_str()) };
+        assert!(error.to_string().contains("leaves no mechanism out"), "{error}");
+    }
+    assert!(!folder.exists());
 }
 
 /// The launcher itself is killed: the kernel ends its engines. Its control groups stay.

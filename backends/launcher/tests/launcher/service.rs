@@ -106,7 +106,7 @@ pub(crate) fn guest(role: &str, user: u32, socket: &Path, folder: &Path) {
     }
     match role {
         "jobs" => jobs(socket, folder),
-        "stranger" => match Launcher::connect_to(socket) {
+        "stranger" => match Launcher::connect_to(socket, false) {
             Err(LaunchError::Socket(e)) => assert!(user != 0 && e.kind() == io::ErrorKind::PermissionDenied, "{e}"),
             Err(LaunchError::Refused(why)) => assert!(user == 0 && why.contains("65534"), "{why}"),
             other => panic!("{other:?}"),
@@ -124,21 +124,13 @@ pub(crate) fn guest(role: &str, user: u32, socket: &Path, folder: &Path) {
 
 /// The conversation before may not have ended yet.
 fn welcome(socket: &Path) -> Launcher {
-    for _ in 0..1000 {
-        match Launcher::connect_to(socket) {
-            Err(LaunchError::Refused(why)) if why.contains("another node") => {
-                std::thread::sleep(Duration::from_millis(10));
-            }
-            other => return other.unwrap(),
-        }
-    }
-    panic!("the service never let the one before go");
+    Launcher::connect_to(socket, true).unwrap()
 }
 
 fn jobs(socket: &Path, folder: &Path) {
     let world = World::of(welcome(socket), config_in(folder, Path::new("/nowhere")));
     assert!(world.host.own_users, "what root's service can, its node can");
-    match Launcher::connect_to(socket) {
+    match Launcher::connect_to(socket, false) {
         Err(LaunchError::Refused(why)) => assert!(why.contains("another node"), "{why}"),
         other => panic!("{other:?}"),
     }

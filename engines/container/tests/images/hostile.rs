@@ -343,6 +343,58 @@ fn a_mount_point_that_leads_elsewhere() {
     refused(layer(Tar::default().file("out", "x")), "its `/out` is no folder");
 }
 
+/// An image whose program is to start in `working_dir`.
+fn working(tar: Tar, working_dir: &str) -> Vec<u8> {
+    let mut image = Image::of([tar]);
+    image.config = json!({"WorkingDir": working_dir});
+    image.layout()
+}
+
+#[test]
+fn a_working_folder_that_is_not_there() {
+    for (named, path) in [("/nope", "/nope"), ("/a//b/./c/", "/a/b/c"), ("/", "/")] {
+        let scratch = Scratch::default();
+        assert_eq!(scratch.unpack(&working(Tar::default(), named)).cwd, path);
+        assert!(scratch.root(path.trim_start_matches('/')).is_dir() && scratch.mode("tmp") == 0o755);
+    }
+}
+
+#[test]
+fn a_working_folder_that_is_none_or_leads_elsewhere() {
+    let at = |tar: Tar, named: &str| archive(&working(tar, named));
+    refused(at(Tar::default().file("a", "a"), "/a"), "through what is no folder");
+    refused(at(Tar::default().file("a", "a"), "/a/b"), "through what is no folder");
+    refused(at(Tar::default(), "/a/../../outside"), "leads upwards");
+    refused(at(Tar::default().link("a", "b").link("b", "a"), "/a"), "in circles");
+    refused(at(Tar::default().link("door", "/nowhere"), "/door/x"), "link to nowhere");
+    for kernels in ["/proc/self/fd/6", "/proc", "/sys", "/dev/shm", "/tmp/x", "/in/x", "/out/x"] {
+        refused(at(Tar::default(), kernels), "something else is mounted there");
+    }
+    let door = Tar::default().folder("proc/self/fd/6").link("door", "/proc/self/fd");
+    refused(at(door, "/door/6"), "something else is mounted there");
+    refused(at(Tar::default().link("door", "tmp"), "/door/x"), "something else is mounted there");
+    let scratch = Scratch::default();
+    let links = Tar::default().folder("srv/one/").link("srv/now", "one").link("door", "../../outside");
+    assert_eq!(scratch.unpack(&working(links.clone(), "/srv/now/x")).cwd, "/srv/one/x", "no link is left in it");
+    refused(at(links, "/door"), "link to nowhere");
+}
+
+#[test]
+fn a_document_that_is_two() {
+    let other = "of a document of another kind";
+    for member in ["rootfs", "RootFS", "manifests", "Layers", "os"] {
+        let mut image = Image::of([Tar::default().file("a", "a")]);
+        image.more = json!({member: {}});
+        refused(archive(&image.layout()), other);
+    }
+    for member in ["layers", "LAYERS", "schemaVersion", "\u{17f}chemaversion", "manifests", "Config"] {
+        let mut image = Image::of([Tar::default().file("a", "a")]);
+        image.more_config = json!({member: []});
+        refused(archive(&image.layout()), other);
+        refused(archive(&image.docker_archive(|n| format!("{n}.tar"))), other);
+    }
+}
+
 #[test]
 fn words_that_cannot_be_said() {
     refused(configured(json!({"Cmd": ["a\0b"]})), "zero byte");

@@ -150,6 +150,10 @@ pub struct Image {
     pub layers: Vec<Layer>,
     pub config: Value,
     pub architecture: String,
+    /// More members of the manifest.
+    pub more: Value,
+    /// More members of the configuration.
+    pub more_config: Value,
     /// Changes the manifest, and what stands in its layers' and configuration's descriptors.
     pub alter: fn(&mut Value),
     /// Put before the image's own files.
@@ -164,6 +168,8 @@ impl Image {
             layers: layers.into_iter().map(Layer::from).collect(),
             config: json!({"Cmd": ["/bin/true"]}),
             architecture: architecture().to_owned(),
+            more: json!({}),
+            more_config: json!({}),
             alter: |_| {},
             before: Tar::default(),
             after: Tar::default(),
@@ -172,10 +178,11 @@ impl Image {
 
     fn configuration(&self) -> Vec<u8> {
         let diff_ids: Vec<&String> = self.layers.iter().map(|l| &l.diff_id).collect();
-        let config = json!({
+        let mut config = json!({
             "architecture": self.architecture, "os": "linux", "config": self.config,
             "rootfs": {"type": "layers", "diff_ids": diff_ids}, "history": [],
         });
+        add(&mut config, &self.more_config);
         config.to_string().into_bytes()
     }
 
@@ -191,6 +198,7 @@ impl Image {
             "schemaVersion": 2, "mediaType": MANIFEST, "config": descriptor(CONFIG, &self.configuration()),
             "layers": self.layers.iter().map(layer).collect::<Vec<_>>(),
         });
+        add(&mut manifest, &self.more);
         (self.alter)(&mut manifest);
         manifest.to_string().into_bytes()
     }
@@ -227,6 +235,10 @@ impl Image {
         tar.0.extend_from_slice(&self.after.0);
         tar.end()
     }
+}
+
+fn add(document: &mut Value, more: &Value) {
+    document.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
 }
 
 pub fn blob(tar: Tar, bytes: &[u8]) -> Tar {

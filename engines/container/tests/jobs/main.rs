@@ -91,6 +91,29 @@ fn name(event: &EngineEvent) -> &'static str {
     }
 }
 
+/// Ids of the processes whose command line names a folder, and of all their children.
+fn processes(named: &str) -> (Vec<u32>, Vec<u32>) {
+    let all = || fs::read_dir("/proc").unwrap().filter_map(|e| e.unwrap().file_name().to_str()?.parse::<u32>().ok());
+    let says = |id: u32| fs::read_to_string(format!("/proc/{id}/cmdline")).is_ok_and(|line| line.contains(named));
+    let found: Vec<u32> = all().filter(|id| says(*id)).collect();
+    let parent = |id: u32| {
+        let stat = fs::read_to_string(format!("/proc/{id}/stat")).ok()?;
+        stat.rsplit_once(") ")?.1.split(' ').nth(1)?.parse::<u32>().ok()
+    };
+    let children = all().filter(|id| parent(*id).is_some_and(|parent| found.contains(&parent)));
+    (found.clone(), children.collect())
+}
+
+#[test]
+fn the_process_that_unpacked_is_gone_before_the_container_is_asked_for() {
+    let outcome = run(Order::new(&image()), |container| {
+        let (engine, children) = processes(container.scratch.to_str().unwrap());
+        say(container, format!("{} {}", engine.len(), children.len()).as_bytes(), b"");
+        ended(0)
+    });
+    assert_eq!(outcome.output.unwrap().1[0], b"1 0");
+}
+
 #[test]
 fn exit_codes_are_kept_and_signals_become_some() {
     let outcome = run(Order::new(&image()), |container| {

@@ -8,7 +8,8 @@ use clap::Args;
 use decores_audit::verify::Require;
 use decores_client::Source;
 use decores_client::image::{Fetch, Image, Platform, Reference, RegistryAccess};
-use decores_types::Limits;
+use decores_telemetry::plain;
+use decores_types::{Digest, Limits};
 use std::path::{Path, PathBuf};
 
 /// Room beside an image and its input, for what the program writes.
@@ -48,14 +49,13 @@ impl Program {
         let image = fetch.image(&reference, move |n| progress.add(n)).await;
         bar.clear();
         let image = image?;
-        output::note(format!(
-            "image {}: {}, {}, {}, about {} unpacked",
-            image.digest,
-            image.platform,
+        let sizes = format!(
+            "{}, {}, about {} unpacked",
             units::count(image.layers, "layer"),
             units::size(image.program_bytes),
             units::size(image.unpacked_bytes),
-        ));
+        );
+        output::note(described(&image.digest, &image.platform, &sizes));
         Ok(Self::Image(Box::new(image)))
     }
 
@@ -104,6 +104,11 @@ impl Program {
     }
 }
 
+/// A line for people, of what an image says of itself.
+fn described(digest: &Digest, platform: &Platform, sizes: &str) -> String {
+    plain(&format!("image {digest}: {platform}, {sizes}"))
+}
+
 /// All files of a container lie in memory, the image and its root among them.
 fn of_container(taken: u64, memory: Option<u64>, scratch: Option<u64>) -> Result<(u64, u64), Failure> {
     let default = Limits::default();
@@ -130,7 +135,7 @@ fn reference(named: &Path) -> Result<Option<Reference>, Failure> {
         return Ok(parsed);
     }
     if let Some(found) = Reference::at(named) {
-        output::note(format!("taking {} as {found}", named.display()));
+        output::note(plain(&format!("taking {} as {found}", named.display())));
         return Ok(Some(found));
     }
     if named.is_dir() {
@@ -158,6 +163,14 @@ mod tests {
         assert_eq!(of_container(5 << 20, Some(1 << 30), None).unwrap(), (1 << 30, 256 << 20));
         assert_eq!(of_container(5 << 20, None, Some(1 << 30)).unwrap(), (1 << 30, 1 << 30));
         assert_eq!(of_container(5 << 20, Some(1 << 30), Some(10 << 20)).unwrap(), (1 << 30, 10 << 20));
+    }
+
+    #[test]
+    fn a_variant_steers_no_terminal() {
+        let variant = Some("\u{1b}[2A\u{1b}]0;x\u{7}".to_owned());
+        let line = described(&Digest::of(b""), &Platform { variant, ..Platform::here() }, "1 layer");
+        assert!(!line.chars().any(decores_telemetry::steers), "{line}");
+        assert!(line.ends_with(", 1 layer"));
     }
 
     #[test]

@@ -4,7 +4,7 @@ use super::Image;
 use super::archive::Archive;
 use super::document::{Config, DockerImage, MAX_LAYERS, Platform, parse};
 use super::error::ImageError;
-use super::layer::{self, Expected, Stored};
+use super::layer::{Expected, Layers, MAX_UNPACKED, Stored};
 use super::pack::Packing;
 use decores_types::Digest;
 use std::collections::BTreeSet;
@@ -44,19 +44,19 @@ pub(super) fn image(
     let mut packing = Packing::default();
     packing.bytes("manifest.json", &list)?;
     packing.bytes(&packed.config, &config_bytes)?;
-    let (mut sent, mut unpacked_bytes) = (BTreeSet::new(), 0_u64);
+    let (mut sent, mut read_layers) = (BTreeSet::new(), Layers::new(MAX_UNPACKED));
     for ((stored, sent_as), diff_id) in chosen.layers.iter().zip(&packed.layers).zip(&config.rootfs.diff_ids) {
         let blob = get(stored)?;
         let what = format!("its layer `{}`", stored.escape_debug());
         let expected = Expected { what, stored: Stored::guess(&blob)?, digest: None, diff_id };
-        unpacked_bytes = unpacked_bytes.saturating_add(layer::check(&blob, &expected, read)?);
+        read_layers.check(&blob, expected, read)?;
         if sent.insert(sent_as) {
             packing.blob(sent_as, blob)?;
         }
     }
     let (program, program_bytes) = packing.finish(name, digest);
     let (platform, layers) = (config.platform, chosen.layers.len());
-    let name = name.to_owned();
+    let (name, unpacked_bytes) = (name.to_owned(), read_layers.unpacked_bytes);
     Ok(Image { name, digest, platform, layers, unpacked_bytes, program_bytes, program })
 }
 

@@ -9,6 +9,7 @@ use decores_types::digest::Hasher;
 use flate2::bufread::MultiGzDecoder;
 use ruzstd::decoding::StreamingDecoder;
 use ruzstd::decoding::errors::{FrameDecoderError, ReadFrameHeaderError};
+use std::collections::BTreeMap;
 use std::io::{self, BufRead, BufReader, Read};
 
 const BUFFER: usize = 64 << 10;
@@ -20,7 +21,7 @@ const PAGE: u64 = 4096;
 const INODE: u64 = 1024;
 
 /// How a layer is stored.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Stored {
     Plain,
     Gzip,
@@ -64,11 +65,60 @@ pub(super) struct Expected<'a> {
     pub(super) diff_id: &'a Digest,
 }
 
-/// Reads all of a layer, and gives the bytes that it takes unpacked, about; tells `read` of every piece.
-pub(super) fn check(blob: &Blob, expected: &Expected<'_>, read: &mut dyn FnMut(u64)) -> Result<u64, ImageError> {
+/// The layers of one image, as they are read.
+pub(super) struct Layers {
+    /// Bytes that further ones may have unpacked.
+    left: u64,
+    /// What was read already: an image may name a layer many times.
+    known: BTreeMap<(String, Stored, Digest), Takes>,
+    /// Bytes that all of them take unpacked, about.
+    pub(super) unpacked_bytes: u64,
+}
+
+/// What a layer takes unpacked.
+#[derive(Clone, Copy)]
+struct Takes {
+    /// Bytes of its archive.
+    size: u64,
+    /// Bytes of what is made of it, about.
+    files: u64,
+}
+
+impl Layers {
+    /// None yet, which may have `most` bytes unpacked.
+    pub(super) const fn new(most: u64) -> Self {
+        Self { left: most, known: BTreeMap::new(), unpacked_bytes: 0 }
+    }
+
+    /// Takes one in, and reads all of it where it is new; tells `read` of every piece.
+    pub(super) fn check(
+        &mut self,
+        blob: &Blob,
+        expected: Expected<'_>,
+        read: &mut dyn FnMut(u64),
+    ) -> Result<(), ImageError> {
+        let name = (expected.what, expected.stored, *expected.diff_id);
+        let expected = Expected { what: name.0.clone(), ..expected };
+        let takes = match self.known.get(&name) {
+            Some(takes) => *takes,
+            None => check(blob, &expected, self.left, read)?,
+        };
+        self.left = self.left.checked_sub(takes.size).ok_or_else(|| too_large(&expected.what))?;
+        self.unpacked_bytes = self.unpacked_bytes.saturating_add(takes.files);
+        self.known.insert(name, takes);
+        Ok(())
+    }
+}
+
+fn too_large(what: &str) -> ImageError {
+    ImageError::Unfit(format!("with {what} its layers have more than {MAX_UNPACKED} bytes unpacked"))
+}
+
+/// Reads all of a layer, which may have `most` bytes unpacked.
+fn check(blob: &Blob, expected: &Expected<'_>, most: u64, read: &mut dyn FnMut(u64)) -> Result<Takes, ImageError> {
     let corrupt = |found: String| ImageError::Corrupt { what: expected.what.clone(), found };
     let mut stored = BufReader::with_capacity(BUFFER, Hashing::new(blob.reader()));
-    let mut content = Content::default();
+    let mut content = Content { most, ..Content::default() };
     let decoded = match expected.stored {
         Stored::Plain => content.take(&mut stored, read),
         Stored::Gzip => content.take(&mut MultiGzDecoder::new(&mut stored), read),
@@ -77,7 +127,7 @@ pub(super) fn check(blob: &Blob, expected: &Expected<'_>, read: &mut dyn FnMut(u
     if let Err(error) = &decoded
         && error.kind() == io::ErrorKind::FileTooLarge
     {
-        return Err(ImageError::Unfit(format!("{} has more than {MAX_UNPACKED} bytes unpacked", expected.what)));
+        return Err(too_large(&expected.what));
     }
     let (_, digest) = stored.into_inner().finish().map_err(|e| blob.failed(e))?;
     if let Some(wanted) = expected.digest
@@ -86,8 +136,8 @@ pub(super) fn check(blob: &Blob, expected: &Expected<'_>, read: &mut dyn FnMut(u
         return Err(ImageError::wrong_digest(&expected.what, &digest));
     }
     decoded.map_err(|e| corrupt(format!("no {} ({e})", expected.stored.name())))?;
-    let (unpacked, digest) = content.finish();
-    if digest == *expected.diff_id { Ok(unpacked) } else { Err(corrupt(format!("{digest} unpacked"))) }
+    let (takes, digest) = content.finish();
+    if digest == *expected.diff_id { Ok(takes) } else { Err(corrupt(format!("{digest} unpacked"))) }
 }
 
 impl Stored {
@@ -122,6 +172,8 @@ fn zstd(stored: &mut impl BufRead, content: &mut Content, read: &mut dyn FnMut(u
 struct Content {
     hasher: Hasher,
     size: u64,
+    /// As many bytes as it may have.
+    most: u64,
     unpacked: u64,
     header: Vec<u8>,
     /// Bytes up to the next header.
@@ -141,7 +193,7 @@ impl Content {
             let bytes = buffer.get(..n).unwrap_or_default();
             self.hasher.update(bytes);
             self.size = self.size.saturating_add(n as u64);
-            if self.size > MAX_UNPACKED {
+            if self.size > self.most {
                 return Err(io::ErrorKind::FileTooLarge.into());
             }
             self.count(bytes);
@@ -172,7 +224,55 @@ impl Content {
         }
     }
 
-    fn finish(self) -> (u64, Digest) {
-        (self.unpacked, self.hasher.finish())
+    fn finish(self) -> (Takes, Digest) {
+        (Takes { size: self.size, files: self.unpacked }, self.hasher.finish())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+    use super::*;
+    use std::io::Write as _;
+
+    const LAYER: usize = 1 << 20;
+
+    /// A layer of zeros, packed, and its digest unpacked.
+    fn bomb() -> (tempfile::TempDir, Blob, Digest) {
+        let folder = tempfile::tempdir().unwrap();
+        let zeros = vec![0; LAYER];
+        let mut packed = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+        packed.write_all(&zeros).unwrap();
+        std::fs::write(folder.path().join("layer"), packed.finish().unwrap()).unwrap();
+        let blob = Blob::open(&folder.path().join("layer")).unwrap();
+        (folder, blob, Digest::of(&zeros))
+    }
+
+    #[test]
+    fn layers_that_have_too_much_only_together_are_refused() {
+        let (_folder, blob, diff_id) = bomb();
+        let expected =
+            |what: &str| Expected { what: what.to_owned(), stored: Stored::Gzip, digest: None, diff_id: &diff_id };
+        for second in ["one", "two"] {
+            let mut layers = Layers::new(LAYER as u64 + 1000);
+            layers.check(&blob, expected("one"), &mut |_| {}).unwrap();
+            let error = layers.check(&blob, expected(second), &mut |_| {}).unwrap_err();
+            assert!(matches!(&error, ImageError::Unfit(why) if why.contains(second)), "{error}");
+        }
+        assert!(Layers::new(LAYER as u64 - 1).check(&blob, expected("one"), &mut |_| {}).is_err());
+    }
+
+    #[test]
+    fn a_layer_that_is_named_many_times_is_read_once() {
+        let (_folder, blob, diff_id) = bomb();
+        let expected = || Expected { what: "one".to_owned(), stored: Stored::Gzip, digest: None, diff_id: &diff_id };
+        let (mut layers, mut inflated) = (Layers::new(u64::MAX), 0);
+        for _ in 0..127 {
+            layers.check(&blob, expected(), &mut |n| inflated += n).unwrap();
+        }
+        assert_eq!(inflated, LAYER as u64);
+        let other = Digest::of(b"other");
+        let lie = Expected { diff_id: &other, ..expected() };
+        assert!(matches!(layers.check(&blob, lie, &mut |_| {}), Err(ImageError::Corrupt { .. })), "another content");
     }
 }

@@ -5,7 +5,7 @@ use super::blob::{Blob, Hashing};
 use super::choose::{Chosen, in_layout, in_list};
 use super::document::{Config, Descriptor, Index, Manifest, Platform, parse};
 use super::error::ImageError;
-use super::layer::{self, Expected, Stored};
+use super::layer::{Expected, Layers, MAX_UNPACKED, Stored};
 use super::pack::Packing;
 use super::{Image, Pick};
 use crate::ClientError;
@@ -118,12 +118,12 @@ pub(super) fn image(
     packing.bytes(&place(&descriptor.digest), &manifest_bytes)?;
     packing.bytes(&place(&manifest.config.digest), &config_bytes)?;
     let mut sent = BTreeSet::from([descriptor.digest, manifest.config.digest]);
-    let mut unpacked_bytes = 0_u64;
+    let mut layers = Layers::new(MAX_UNPACKED);
     for (layer, diff_id) in manifest.layers.iter().zip(&config.rootfs.diff_ids) {
         let what = format!("its layer {}", layer.digest);
         let blob = sized(store.blob(&layer.digest)?, &what, layer)?;
         let expected = Expected { stored: Stored::of(layer)?, what, digest: Some(&layer.digest), diff_id };
-        unpacked_bytes = unpacked_bytes.saturating_add(layer::check(&blob, &expected, read)?);
+        layers.check(&blob, expected, read)?;
         if sent.insert(layer.digest) {
             packing.blob(&place(&layer.digest), blob)?;
         }
@@ -134,7 +134,7 @@ pub(super) fn image(
         digest: descriptor.digest,
         platform: config.platform,
         layers: manifest.layers.len(),
-        unpacked_bytes,
+        unpacked_bytes: layers.unpacked_bytes,
         program_bytes,
         program,
     })

@@ -3,14 +3,21 @@
 use super::mounts::c_path;
 use super::plain;
 use crate::probe::{FILES, KERNEL_FILES, Probe, ROOTS_FILES, Stops, Tried, World, at, through};
-use crate::syscall::{call, signed, text};
-use decores_sandbox::Hole::{Landlock, MaskedPaths, Seccomp, User};
+use crate::syscall::{address, address_mut, call, signed, text};
+use decores_sandbox::Hole::{Landlock, MaskedPaths, Root, Seccomp, User};
 use std::fs::{self, File};
 use std::io::{self, Read};
+use std::os::fd::AsRawFd;
 use std::path::Path;
+
+/// Of Linux 6.5, on all processors.
+const SYS_CACHESTAT: libc::c_long = 451;
 
 /// Files that only tell, of the whole machine.
 const TOLD: Stops = Stops { wasm: FILES.wasm, container: &[MaskedPaths] };
+
+/// A file of the host's has to be opened first.
+const CACHED: Stops = Stops { wasm: &[Landlock, Root, Seccomp], container: &[Root, Seccomp] };
 
 /// A file that only root may read, wherever it is seen.
 const PAGES: Stops = Stops { wasm: ROOTS_FILES.wasm, container: &[User] };
@@ -41,6 +48,8 @@ pub(super) const PROBES: &[Probe] = &[
     plain("kernel-memory", "reads the kernel's memory", KERNEL_FILES, |_| open("/proc/kcore", false)),
     plain("kernel-addresses", "reads addresses of the kernel's", KERNEL_FILES, |_| addresses()),
     plain("interrupt-counts", "times others by the machine's interrupts", TOLD, |_| tells("/proc/interrupts")),
+    plain("pressure", "times others by how long the machine waits", TOLD, |_| tells("/proc/pressure/cpu")),
+    plain("page-cache", "asks which parts of a file others have read", CACHED, cached),
     plain("timer-list", "reads the machine's timers", KERNEL_FILES, |_| tells("/proc/timer_list")),
     plain("page-owners", "reads where memory lies", PAGES, |_| tells("/proc/kpagecount")),
     plain("leave-group", "leaves its control group", ROOTS_FILES, |world| {
@@ -74,6 +83,14 @@ fn tells(path: &str) -> Tried {
     let mut found = vec![0_u8; 4096];
     let read = File::open(path).and_then(|mut file| file.read(&mut found)).map_err(at("reading it"))?;
     if read == 0 { Err(at("reading it")(io::ErrorKind::UnexpectedEof.into())) } else { through("it was read") }
+}
+
+fn cached(world: &World) -> Tried {
+    let file = File::open(world.on_host(&world.public_file)).map_err(at("open"))?;
+    let (range, mut counts) = ([0_u64, 4096], [0_u64; 5]);
+    let arguments = [signed(file.as_raw_fd()), address(&range), address_mut(&mut counts), 0];
+    call(SYS_CACHESTAT, arguments).map_err(at("cachestat"))?;
+    through("it was told")
 }
 
 fn addresses() -> Tried {

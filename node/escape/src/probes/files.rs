@@ -5,7 +5,7 @@ use super::plain;
 use crate::probe::{
     FILES, LEFT_OPEN, Place, Probe, ROOTS_FILES, Stop, Stops, Tried, WRITABLE, World, at, same, through,
 };
-use crate::syscall::{call, signed, text};
+use crate::syscall::{Side, call, fork, is_open, kill, signed, text, wait};
 use decores_sandbox::Hole::{Landlock, ReadOnly, Root, Seccomp, User};
 use std::fs::{self, File};
 use std::io;
@@ -31,13 +31,20 @@ pub(super) const PROBES: &[Probe] = &[
     plain("change-library", "changes a library that others use", LIBRARIES, |world| {
         write(&world.on_host(&world.library))
     }),
-    plain("change-root", "makes a file at the root", WRITABLE, change_root),
+    plain("link-race", "exchanges a folder for a link between check and use", LINK_RACES, link_race),
+    plain("change-input", "adds to its input while it is read", Stops { wasm: &[], container: &[ReadOnly] }, |world| {
+        make(&if world.place == Place::Outside { world.folder.clone() } else { PathBuf::from("/in") }, world)
+    }),
+    plain("change-root", "makes a file at the root", WRITABLE, |world| make(Path::new("/"), world)),
     plain("left-descriptors", "finds descriptors that were left open", LEFT_OPEN, left_descriptors),
 ];
 
 const LINKS: Stops = Stops { wasm: &[Seccomp, Landlock], container: &[] };
+const LINK_RACES: Stops = Stops { wasm: &[Seccomp, Landlock, Root], container: &[Root] };
 const LIBRARIES: Stops = Stops { wasm: &[Landlock, ReadOnly, User], container: &[Root, User] };
 
+/// Tries to read while somebody else exchanges what is read; a few are enough.
+const RACES: u32 = 20_000;
 /// More descriptors than any process here has.
 const MOST: i32 = 4096;
 
@@ -54,7 +61,7 @@ fn write(path: &Path) -> Tried {
 /// Its own has no passwords in it.
 fn shadow(world: &World) -> Tried {
     let found = fs::read(world.on_host("/etc/shadow")).map_err(at("open"))?;
-    if world.place == Place::Container && !found.windows(5).any(|part| part == b"root:") {
+    if world.place.is_container() && !found.windows(5).any(|part| part == b"root:") {
         return Err(Stop::Refused("looking for root", io::ErrorKind::NotFound.into()));
     }
     through("it was read")
@@ -75,16 +82,46 @@ fn link(world: &World) -> Tried {
     through("it was made")
 }
 
-fn change_root(world: &World) -> Tried {
-    let path = Path::new("/").join(format!("escape-{}", world.secret));
+/// Reads a file of its own, through a folder that is at some moments a link to one of the host's.
+fn link_race(world: &World) -> Tried {
+    let (own, other) = (world.folder.join("race"), world.folder.join("race-other"));
+    let public = world.on_host(&world.public_file);
+    let (Some(name), Some(above)) = (public.file_name(), public.parent()) else {
+        return Err(Stop::Unclear("a planted file has no name".to_owned()));
+    };
+    fs::create_dir(&own).and_then(|()| fs::write(own.join(name), "its own")).map_err(at("mkdir"))?;
+    let (above, own_name, other_name) = (c_path(above), c_path(&own), c_path(&other));
+    let naming = at("naming it");
+    let (above, own_name, other_name) =
+        (above.map_err(&naming)?, own_name.map_err(&naming)?, other_name.map_err(&naming)?);
+    let here = signed(libc::AT_FDCWD);
+    call(libc::SYS_symlinkat, [text(&above), here, text(&other_name)]).map_err(at("symlinkat"))?;
+    let exchange = [here, text(&own_name), here, text(&other_name), libc::RENAME_EXCHANGE as usize];
+    let exchanger = match fork().map_err(at("fork"))? {
+        Side::Child => loop {
+            let _ = call(libc::SYS_renameat2, exchange);
+        },
+        Side::Parent(pid) => pid,
+    };
+    let found = (0..RACES).find(|_| fs::read(own.join(name)).is_ok_and(|found| found == world.secret.as_bytes()));
+    let _ = kill(exchanger, libc::SIGKILL).and_then(|()| wait(exchanger));
+    // Of a link only itself.
+    [&own, &other].into_iter().for_each(|path| drop(fs::remove_dir_all(path)));
+    match found {
+        Some(tries) => through(format!("it was read, at try {tries}")),
+        None => Err(Stop::Refused("looking for the secret", io::ErrorKind::NotFound.into())),
+    }
+}
+
+fn make(folder: &Path, world: &World) -> Tried {
+    let path = folder.join(format!("escape-{}", world.secret));
     File::create_new(&path).map_err(at("create"))?;
     let _ = fs::remove_file(&path);
     through("it was made")
 }
 
 fn left_descriptors(world: &World) -> Tried {
-    let is_open = |fd: &i32| call(libc::SYS_fcntl, [signed(*fd), libc::F_GETFD as usize, 0]).is_ok();
-    let left: Vec<i32> = (0..MOST).filter(|fd| !world.descriptors.contains(fd)).filter(is_open).collect();
+    let left: Vec<i32> = (0..MOST).filter(|fd| !world.descriptors.contains(fd)).filter(|fd| is_open(*fd)).collect();
     if left.is_empty() {
         return Err(Stop::Refused("looking for more", io::Error::from_raw_os_error(libc::EBADF)));
     }

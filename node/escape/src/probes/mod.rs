@@ -9,6 +9,7 @@ mod mounts;
 mod network;
 mod privileges;
 mod processes;
+pub(crate) mod results;
 
 use crate::probe::Probe;
 
@@ -23,6 +24,7 @@ pub(crate) fn all() -> impl Iterator<Item = &'static Probe> {
         files::PROBES,
         network::PROBES,
         ipc::PROBES,
+        results::PROBES,
         bombs::PROBES,
     ];
     groups.into_iter().flatten()

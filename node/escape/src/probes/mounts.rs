@@ -1,8 +1,9 @@
 //! The file tree: what is mounted where.
 
 use super::plain;
-use crate::probe::{MOUNTS, PRIVILEGE, Probe, Tried, World, at, permitted, through};
+use crate::probe::{MOUNTS, PRIVILEGE, Probe, Stops, Tried, World, at, permitted, through};
 use crate::syscall::{address, call, signed, text};
+use decores_sandbox::Hole::{Root, Seccomp, User};
 use std::ffi::CString;
 use std::fs;
 use std::io;
@@ -19,7 +20,8 @@ pub(super) const PROBES: &[Probe] = &[
     plain("open-by-handle", "opens a file of the host's by its handle", HANDLES, by_handle),
 ];
 
-const HANDLES: crate::probe::Stops = MOUNTS;
+/// A handle needs a folder of the same file system.
+const HANDLES: Stops = Stops { wasm: MOUNTS.wasm, container: &[Seccomp, Root, User] };
 
 /// A path as the kernel reads it.
 pub(super) fn c_path(path: &Path) -> io::Result<CString> {

@@ -25,9 +25,14 @@ pub(super) const PROBES: &[Probe] = &[
     plain("neighbour-memory-file", "reads another job's memory through /proc", PROCESS_FILES, memory_file),
     plain("neighbour-scratch", "reads another job's scratch through /proc", PROCESS_FILES, scratch),
     plain("node-environment", "reads the node's environment", PROCESS_FILES, environment),
-    plain("process-list", "sees processes of the host's", Stops { wasm: FILES.wasm, container: &[PidNamespace] }, list),
+    plain("neighbour-times", "times another job by its process", SEEN, |world| {
+        fs::read(format!("/proc/{}/stat", world.neighbour)).map_err(at("opening it"))?;
+        through("its times were read")
+    }),
+    plain("process-list", "sees processes of the host's", SEEN, list),
 ];
 
+const SEEN: Stops = Stops { wasm: FILES.wasm, container: &[PidNamespace] };
 const PTRACE_SEIZE: usize = 0x4206;
 
 fn trace(world: &World) -> Tried {
