@@ -158,6 +158,7 @@ mod tests {
     use std::process::{Command, Stdio};
 
     #[test]
+    #[expect(clippy::zombie_processes, reason = "what is tested reaps it")]
     fn a_child_that_has_answered_and_lives_on_has_not_ended() {
         let mut process = Command::new("cat").stdin(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
         let pid = i32::try_from(process.id()).unwrap();

@@ -98,7 +98,7 @@ fn main() {
     let times: usize = times.parse().expect("TIMES is a number");
     let first = task(Runtime::Runc).ids.unwrap().first;
     let home = tempfile::tempdir().unwrap();
-    let all = fs::Permissions::from(std::os::unix::fs::PermissionsExt::from_mode(0o755));
+    let all = std::os::unix::fs::PermissionsExt::from_mode(0o755);
     fs::set_permissions(home.path(), all).unwrap();
     let (equal, default, state) = (home.path().join("equal"), home.path().join("default"), home.path().join("state"));
     bundle(&equal, first);
